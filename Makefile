@@ -1,0 +1,46 @@
+# Two commands do everything on a machine with Python 3.11: `make serve` and `make test`.
+PYTHON ?= python3
+HOST   ?= 127.0.0.1
+PORT   ?= 8000
+BIN    := .venv/bin
+
+.PHONY: serve test check fix train bench openapi lock docker-smoke
+
+serve: .venv/ready  ## serve the bundles in models/
+	DIABOLO_HOST=$(HOST) DIABOLO_PORT=$(PORT) $(BIN)/diabolo serve
+
+test: .venv/ready  ## the whole suite; prints its skips and why
+	$(BIN)/pytest
+
+check: .venv/ready  ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fix: .venv/ready  ## what can be mended by machine
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train: .venv/ready  ## a small variational bundle from scikit-learn's digits, offline
+	$(BIN)/diabolo train digits-vae
+
+bench: .venv/ready  ## the service against the limit of its HTTP stack
+	$(BIN)/python -m benchmarks.serving
+
+openapi: .venv/ready  ## write docs/openapi.json anew
+	$(BIN)/diabolo openapi > docs/openapi.json
+
+# A changed lock gives a changed environment. The marker is written last, so an interrupted installation is done again.
+.venv/ready: requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+	  { echo "Diabolo needs Python 3.11 to 3.13; name one with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade-strategy only-if-needed -r requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Exact versions, no hosts: pip's own configuration says where packages come from.
+PIP_COMPILE = $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+lock:  ## resolve anew after a change of pyproject.toml
+	$(PIP_COMPILE) --upgrade --extra service --extra torch --extra training --extra dev -o requirements/dev.txt pyproject.toml
+	$(PIP_COMPILE) --upgrade -c requirements/dev.txt --extra service -o requirements/service.txt pyproject.toml requirements/torch-needs.in

@@ -1,0 +1,60 @@
+"""The operations that a bundle can declare, and the methods that its artefacts export for them."""
+
+from enum import StrEnum
+
+__all__ = ["Family", "Method", "Operation", "methods_of"]
+
+
+class Family(StrEnum):
+    """The kinds of autoencoder that can be published."""
+
+    VANILLA = "vanilla"
+    DENOISING = "denoising"
+    VARIATIONAL = "variational"
+
+
+class Operation(StrEnum):
+    """What a client can ask of a bundle. One verb everywhere: path, manifest, client method, metric label."""
+
+    ENCODE = "encode"
+    DECODE = "decode"
+    RECONSTRUCT = "reconstruct"
+    DENOISE = "denoise"
+    ANOMALY_SCORE = "anomaly_score"
+    SAMPLE = "sample"
+    INTERPOLATE = "interpolate"
+
+    @property
+    def path(self) -> str:
+        """The operation as the last segment of a URL."""
+        return self.value.replace("_", "-")
+
+
+class Method(StrEnum):
+    """A deterministic, row-wise function that an artefact exports: float32 in, float32 out."""
+
+    ENCODE = "encode"
+    ENCODE_DISTRIBUTION = "encode_distribution"
+    DECODE = "decode"
+    RECONSTRUCT = "reconstruct"
+    DENOISE = "denoise"
+    ANOMALY_SCORE = "anomaly_score"
+    ANOMALY_MAP = "anomaly_map"
+
+    @property
+    def takes_latents(self) -> bool:
+        """True when the rows that go in are codes (n, k) rather than inputs (n, d)."""
+        return self is Method.DECODE
+
+
+def methods_of(operations: frozenset[Operation], *, variational: bool, additive_score: bool) -> frozenset[Method]:
+    """The methods that an artefact must export for these operations.
+
+    Sampling and interpolation are `decode` of codes that the service makes, so they ask for no method of their own.
+    """
+    methods = {method for method in Method if method.value in {operation.value for operation in operations}}
+    if variational:
+        methods.add(Method.ENCODE_DISTRIBUTION)
+    if additive_score:
+        methods.add(Method.ANOMALY_MAP)
+    return frozenset(methods)

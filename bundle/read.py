@@ -1,0 +1,161 @@
+"""Opening a bundle: everything is verified before anything is deserialised."""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from bundle.calibration import Calibration
+from bundle.errors import (
+    CalibrationInvalid,
+    GoldenInvalid,
+    HashMismatch,
+    ManifestMissing,
+    MissingFile,
+    NameMismatch,
+    NotARegularFile,
+    SizeMismatch,
+    UnknownFile,
+    UnsafeFileName,
+)
+from bundle.golden import Golden
+from bundle.manifest import (
+    CALIBRATION_FILE,
+    GOLDEN_FILE,
+    KNOWN_FILES,
+    MANIFEST_FILE,
+    MAX_MANIFEST_BYTES,
+    Manifest,
+    is_name,
+    parse_manifest,
+)
+
+__all__ = ["Bundle", "Location", "read_bundle", "scan"]
+
+
+@dataclass(frozen=True, order=True)
+class Location:
+    """A folder that claims, by its place, to be version `version` of the bundle `name`."""
+
+    name: str
+    version: int
+    path: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A verified bundle in memory. `files` are the very bytes that were hashed, so that what is loaded is what was
+    verified, whatever happens to the folder meanwhile."""
+
+    manifest: Manifest
+    digest: str
+    golden: Golden
+    calibration: Calibration | None
+    files: Mapping[str, bytes]
+
+
+def scan(root: Path) -> list[Location]:
+    """Every `<name>/<version>` folder below `root`, in order. Names that start with a dot are work in progress and are
+    passed over, as is whatever cannot be a name or a version. Nothing is opened.
+
+    Raises OSError when `root` cannot be listed.
+    """
+    found = []
+    for name in sorted(entry for entry in root.iterdir() if is_name(entry.name)):
+        try:
+            versions = list(name.iterdir()) if name.is_dir() else []
+        except FileNotFoundError:  # removed while we looked
+            continue
+        found += [
+            Location(name.name, int(folder.name), folder)
+            for folder in versions
+            if folder.name.isascii() and folder.name.isdecimal() and str(int(folder.name)) == folder.name != "0"
+        ]
+    return sorted(found)
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """The bundle in `folder`, which must be called `<name>/<version>`.
+
+    File names, sizes, hashes, the schema and the folder's own name are all checked before the probe and the
+    calibration are parsed; the program itself is never opened here. Raises a BundleError that names the damage.
+    """
+    content = _read_manifest(folder)
+    manifest = parse_manifest(content)
+    if (folder.parent.name, folder.name) != (manifest.name, str(manifest.version)):
+        raise NameMismatch(
+            f"the folder is {folder.parent.name}/{folder.name}, its manifest says {manifest.name}/{manifest.version}"
+        )
+    _check_names(folder, manifest)
+    files = {name: _read_verified(folder, name, manifest) for name in manifest.files}
+
+    golden = Golden.from_bytes(files[GOLDEN_FILE])
+    if set(golden.expected) != manifest.methods:
+        raise GoldenInvalid("golden.npz must hold a probe of every method that the manifest's operations need")
+    if (golden.inputs.shape[1], golden.latents.shape[1]) != (manifest.input.size, manifest.latent.size):
+        raise GoldenInvalid("golden.npz holds rows of other sizes than the manifest says")
+    calibration = None
+    if manifest.calibration is not None:
+        calibration = Calibration.from_bytes(files[CALIBRATION_FILE])
+        if calibration.size != manifest.calibration.size:
+            raise CalibrationInvalid(
+                f"calibration.npy holds {calibration.size} scores, the manifest says {manifest.calibration.size}"
+            )
+    return Bundle(manifest, hashlib.sha256(content).hexdigest(), golden, calibration, files)
+
+
+def _read_manifest(folder: Path) -> bytes:
+    if folder.is_symlink() or folder.parent.is_symlink():
+        raise NotARegularFile("a bundle's folder must not be a symbolic link")
+    try:
+        return _read_regular(folder / MANIFEST_FILE, at_most=MAX_MANIFEST_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ManifestMissing("the folder has no manifest.json") from None
+
+
+def _check_names(folder: Path, manifest: Manifest) -> None:
+    """The folder holds exactly the manifest and the files it lists, all of them known and plainly named."""
+    for name in manifest.files:
+        if name in {".", ".."} or PurePosixPath(name).name != name or "\\" in name or "\0" in name:
+            raise UnsafeFileName("the manifest lists a file name that could lead out of the folder")
+        if name not in KNOWN_FILES:
+            raise UnknownFile(f"the manifest lists {name!r}; a bundle may hold {', '.join(sorted(KNOWN_FILES))}")
+    strangers = {entry.name for entry in folder.iterdir()} - set(manifest.files) - {MANIFEST_FILE}
+    if strangers:
+        raise UnknownFile(f"the folder holds {sorted(strangers)[0]!r}, which its manifest does not list")
+    needed = {GOLDEN_FILE, *(file for files in manifest.artefacts.values() for file in files)}
+    if manifest.calibration is not None:
+        needed.add(CALIBRATION_FILE)
+    if needed - set(manifest.files):
+        raise MissingFile(f"the manifest does not list {sorted(needed - set(manifest.files))[0]!r}")
+
+
+def _read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
+    entry = manifest.files[name]
+    try:
+        content = _read_regular(folder / name, at_most=entry.size)
+    except FileNotFoundError:
+        raise MissingFile(f"{name} is listed in the manifest but is not there") from None
+    if len(content) != entry.size:
+        relation = "shorter" if len(content) < entry.size else "longer"
+        raise SizeMismatch(f"{name} is {relation} than the {entry.size} bytes that the manifest says")
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise HashMismatch(f"the bytes of {name} are not those that were published (SHA-256 differs)")
+    return content
+
+
+def _read_regular(path: Path, *, at_most: int) -> bytes:
+    """The first `at_most` + 1 bytes of a regular file, links not followed; one byte more than allowed shows excess."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotARegularFile(f"{path.name} is a symbolic link") from None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise NotARegularFile(f"{path.name} is not a regular file")
+        return file.read(at_most + 1)
