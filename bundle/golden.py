@@ -1,11 +1,11 @@
 """The golden probe: rows whose answers are known, replayed by every runtime on the device that will serve them."""
 
 import io
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 from zipfile import BadZipFile
-from zlib import error as ZlibError
 
 import numpy as np
 
@@ -90,5 +90,5 @@ class Golden:
                 outputs = tuple(arrays[f"{method}.{index}"] for index in range(count))
                 expected[method] = Expected(outputs, float(rtol), float(atol))
             return cls(arrays["inputs"], arrays["latents"], expected)
-        except (ValueError, KeyError, EOFError, TypeError, AttributeError, OSError, BadZipFile, ZlibError) as error:
+        except (ValueError, KeyError, EOFError, TypeError, AttributeError, OSError, BadZipFile, zlib.error) as error:
             raise GoldenInvalid(f"golden.npz cannot be read: {error}") from None

@@ -122,8 +122,8 @@ class Score(_Frozen):
     map_ceiling: float | None = Field(
         None,
         gt=0,
-        description="the value of `anomaly_map` from which a heat map is fully hot: 99.95 % of the elements of held-out "
-        "normal rows lie below it",
+        description="the value of `anomaly_map` from which a heat map is fully hot: 99.95 % of the elements of "
+        "held-out normal rows lie below it",
     )
 
 
