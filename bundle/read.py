@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +34,9 @@ from bundle.manifest import (
     parse_manifest,
 )
 
-__all__ = ["Bundle", "Location", "read_bundle", "scan"]
+__all__ = ["Bundle", "Location", "check_listing", "read_bundle", "scan"]
+
+_VERSION = re.compile(r"[1-9][0-9]*")
 
 
 @dataclass(frozen=True, order=True)
@@ -61,18 +64,18 @@ def scan(root: Path) -> list[Location]:
     """Every `<name>/<version>` folder below `root`, in order. Names that start with a dot are work in progress and are
     passed over, as is whatever cannot be a name or a version. Nothing is opened.
 
-    Raises OSError when `root` cannot be listed.
+    Raises OSError when `root` or a bundle's folder cannot be listed: what cannot be seen has not gone away.
     """
     found = []
     for name in sorted(entry for entry in root.iterdir() if is_name(entry.name)):
         try:
             versions = list(name.iterdir()) if name.is_dir() else []
-        except FileNotFoundError:  # removed while we looked
+        except (FileNotFoundError, NotADirectoryError):  # removed or replaced while we looked
             continue
         found += [
             Location(name.name, int(folder.name), folder)
             for folder in versions
-            if folder.name.isascii() and folder.name.isdecimal() and str(int(folder.name)) == folder.name != "0"
+            if _VERSION.fullmatch(folder.name) and folder.is_dir()
         ]
     return sorted(found)
 
@@ -81,7 +84,8 @@ def read_bundle(folder: Path) -> Bundle:
     """The bundle in `folder`, which must be called `<name>/<version>`.
 
     File names, sizes, hashes, the schema and the folder's own name are all checked before the probe and the
-    calibration are parsed; the program itself is never opened here. Raises a BundleError that names the damage.
+    calibration are parsed; the program itself is never opened here. Raises a BundleError that names the damage, and
+    OSError only when the disk refuses a read.
     """
     content = _read_manifest(folder)
     manifest = parse_manifest(content)
@@ -89,7 +93,8 @@ def read_bundle(folder: Path) -> Bundle:
         raise NameMismatch(
             f"the folder is {folder.parent.name}/{folder.name}, its manifest says {manifest.name}/{manifest.version}"
         )
-    _check_names(folder, manifest)
+    check_listing(manifest)
+    _refuse_strangers(folder, manifest)
     files = {name: _read_verified(folder, name, manifest) for name in manifest.files}
 
     golden = Golden.from_bytes(files[GOLDEN_FILE])
@@ -116,21 +121,31 @@ def _read_manifest(folder: Path) -> bytes:
         raise ManifestMissing("the folder has no manifest.json") from None
 
 
-def _check_names(folder: Path, manifest: Manifest) -> None:
-    """The folder holds exactly the manifest and the files it lists, all of them known and plainly named."""
+def check_listing(manifest: Manifest) -> None:
+    """The files that the manifest lists are all that are needed, and all of them are known and plainly named.
+
+    Raises UnsafeFileName, UnknownFile or MissingFile.
+    """
     for name in manifest.files:
         if name in {".", ".."} or PurePosixPath(name).name != name or "\\" in name or "\0" in name:
             raise UnsafeFileName("the manifest lists a file name that could lead out of the folder")
         if name not in KNOWN_FILES:
             raise UnknownFile(f"the manifest lists {name!r}; a bundle may hold {', '.join(sorted(KNOWN_FILES))}")
-    strangers = {entry.name for entry in folder.iterdir()} - set(manifest.files) - {MANIFEST_FILE}
-    if strangers:
-        raise UnknownFile(f"the folder holds {sorted(strangers)[0]!r}, which its manifest does not list")
     needed = {GOLDEN_FILE, *(file for files in manifest.artefacts.values() for file in files)}
     if manifest.calibration is not None:
         needed.add(CALIBRATION_FILE)
     if needed - set(manifest.files):
         raise MissingFile(f"the manifest does not list {sorted(needed - set(manifest.files))[0]!r}")
+
+
+def _refuse_strangers(folder: Path, manifest: Manifest) -> None:
+    try:
+        present = {entry.name for entry in folder.iterdir()}
+    except FileNotFoundError:
+        raise MissingFile("the folder was removed while it was read") from None
+    strangers = present - set(manifest.files) - {MANIFEST_FILE}
+    if strangers:
+        raise UnknownFile(f"the folder holds {sorted(strangers)[0]!r}, which its manifest does not list")
 
 
 def _read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
@@ -154,8 +169,15 @@ def _read_regular(path: Path, *, at_most: int) -> bytes:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise NotARegularFile(f"{path.name} is a symbolic link") from None
+        if error.errno == errno.ENXIO:
+            raise NotARegularFile(f"{path.name} is a socket") from None
         raise
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise NotARegularFile(f"{path.name} is not a regular file")
-        return file.read(at_most + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            # A read reserves what it is asked for: a manifest that promises an exabyte must not decide how much.
+            return file.read(min(at_most, status.st_size) + 1)
+    finally:
+        os.close(descriptor)

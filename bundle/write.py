@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bundle.errors import VersionExists
-from bundle.manifest import MANIFEST_FILE, FileEntry, Manifest, serialise_manifest
-from bundle.read import scan
+from bundle.manifest import MANIFEST_FILE, FileEntry, Manifest, parse_manifest, serialise_manifest
+from bundle.read import check_listing, scan
 
 __all__ = ["next_version", "write_bundle"]
 
@@ -30,14 +30,22 @@ def write_bundle(
     """`files` and their manifest are on disk as `root/<name>/<version>`, complete; returns that folder.
 
     `manifest` makes the manifest from the entries of the files. All is written and synced in a sibling whose name
-    starts with a dot, the manifest last, and appears under its own name in one rename. Raises VersionExists when the
-    version is there already, OSError when the disk refuses; then nothing new is visible.
+    starts with a dot, the manifest last, and appears under its own name in one rename.
+
+    Raises VersionExists when the version is there already, another BundleError when `read_bundle` would refuse the
+    manifest or its list of files, OSError when the disk refuses. Then nothing new is visible, with one exception: when
+    the disk refuses the syncs after the rename, the version is there, complete, but might not survive a power failure.
     """
     entries = {
         name: FileEntry(size=len(content), sha256=hashlib.sha256(content).hexdigest())
         for name, content in sorted(files.items())
     }
     complete = manifest(entries)
+    manifest_bytes = serialise_manifest(complete)
+    parse_manifest(manifest_bytes)
+    check_listing(complete)
+    if complete.files != entries:
+        raise ValueError("the manifest must list the very entries that it was made from")
     parent = root / complete.name
     target = parent / str(complete.version)
     parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +54,7 @@ def write_bundle(
     try:
         for name, content in files.items():
             _write_synced(work / name, content)
-        _write_synced(work / MANIFEST_FILE, serialise_manifest(complete))
+        _write_synced(work / MANIFEST_FILE, manifest_bytes)
         _sync_folder(work)
         # Renaming over an empty folder succeeds, over a published bundle it fails: no race can replace a version.
         try:
