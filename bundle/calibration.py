@@ -47,9 +47,10 @@ class Calibration:
     def from_bytes(cls, content: bytes) -> Self:
         """The calibration in the bytes of calibration.npy. Raises CalibrationInvalid."""
         try:
-            return cls(np.load(io.BytesIO(content), allow_pickle=False))
-        except (ValueError, EOFError, TypeError, AttributeError) as error:
-            raise CalibrationInvalid(f"calibration.npy cannot be read: {error}") from None
+            scores = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+        except Exception as error:  # of hostile bytes numpy's parser says ValueError, MemoryError, TokenError and more
+            raise CalibrationInvalid(f"calibration.npy cannot be read: {error}") from error
+        return cls(scores)
 
     def to_bytes(self) -> bytes:
         """The bytes of calibration.npy."""

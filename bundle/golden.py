@@ -1,11 +1,10 @@
 """The golden probe: rows whose answers are known, replayed by every runtime on the device that will serve them."""
 
 import io
-import zlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -28,6 +27,11 @@ class Expected:
     rtol: float = RTOL
     atol: float = ATOL
 
+    def __post_init__(self) -> None:
+        # An infinite tolerance would accept any program.
+        if not all(math.isfinite(tolerance) and tolerance >= 0 for tolerance in (self.rtol, self.atol)):
+            raise GoldenInvalid("the tolerances in golden.npz must be finite and not negative")
+
 
 @dataclass(frozen=True, eq=False)
 class Golden:
@@ -39,26 +43,31 @@ class Golden:
 
     def __post_init__(self) -> None:
         for rows in (self.inputs, self.latents, *(out for e in self.expected.values() for out in e.outputs)):
-            if rows.dtype != np.float32 or len(rows) != len(self.inputs) or not np.isfinite(rows).all():
-                raise GoldenInvalid("golden.npz must hold finite float32 arrays with equally many rows")
-        if self.inputs.ndim != 2 or self.latents.ndim != 2 or len(self.inputs) == 0:
+            if rows.dtype != np.float32 or not np.isfinite(rows).all():
+                raise GoldenInvalid("golden.npz must hold finite float32 arrays")
+        if self.inputs.ndim != 2 or self.latents.ndim != 2 or not len(self.inputs) == len(self.latents) > 0:
             raise GoldenInvalid("golden.npz must hold inputs (n, d) and latents (n, k) with at least one row")
+        for method, expected in self.expected.items():
+            found = tuple(out.shape for out in expected.outputs)
+            right = method.output_shapes(len(self.inputs), size=self.inputs.shape[1], latent_size=self.latents.shape[1])
+            if found != right:
+                raise GoldenInvalid(f"golden.npz must hold arrays of shapes {right} for {method}, not {found}")
 
     def replay(self, run: Callable[[Method, Floats], tuple[Floats, ...]]) -> float:
         """The largest absolute error over all methods of `run`, which takes a method and its rows.
 
-        Raises GoldenMismatch for the first method whose outputs differ in number, shape or value.
+        Raises GoldenMismatch for the first method whose outputs differ in number, shape, type or value.
         """
         largest = 0.0
         for method, expected in self.expected.items():
             outputs = run(method, self.latents if method.takes_latents else self.inputs)
-            if [out.shape for out in outputs] != [out.shape for out in expected.outputs]:
-                raise GoldenMismatch(f"{method} returns arrays of other shapes than the golden probe expects")
+            if [(out.shape, out.dtype) for out in outputs] != [(out.shape, out.dtype) for out in expected.outputs]:
+                raise GoldenMismatch(f"{method} returns arrays of other shapes or types than the golden probe expects")
             for actual, wanted in zip(outputs, expected.outputs, strict=True):
                 error = np.abs(actual - wanted)
                 if not (error <= expected.atol + expected.rtol * np.abs(wanted)).all():
                     raise GoldenMismatch(
-                        f"{method} is off its golden probe by {np.nanmax(error, initial=0):.3g}, "
+                        f"{method} is off its golden probe by {error.max(initial=0):.3g}, "
                         f"beyond rtol {expected.rtol:g} and atol {expected.atol:g}"
                     )
                 largest = max(largest, float(error.max(initial=0)))
@@ -85,10 +94,12 @@ class Golden:
             for method in Method:
                 if f"{method}.tolerance" not in arrays:
                     continue
-                rtol, atol = arrays[f"{method}.tolerance"]
+                rtol, atol = arrays[f"{method}.tolerance"].tolist()
                 count = sum(key.startswith(f"{method}.") for key in arrays) - 1
                 outputs = tuple(arrays[f"{method}.{index}"] for index in range(count))
-                expected[method] = Expected(outputs, float(rtol), float(atol))
+                expected[method] = Expected(outputs, rtol, atol)
             return cls(arrays["inputs"], arrays["latents"], expected)
-        except (ValueError, KeyError, EOFError, TypeError, AttributeError, OSError, BadZipFile, zlib.error) as error:
-            raise GoldenInvalid(f"golden.npz cannot be read: {error}") from None
+        except GoldenInvalid:
+            raise
+        except Exception as error:  # of hostile bytes zipfile and numpy say BadZipFile, RuntimeError and many more
+            raise GoldenInvalid(f"golden.npz cannot be read: {error}") from error

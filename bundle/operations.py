@@ -46,13 +46,29 @@ class Method(StrEnum):
         """True when the rows that go in are codes (n, k) rather than inputs (n, d)."""
         return self is Method.DECODE
 
+    def output_shapes(self, rows: int, *, size: int, latent_size: int) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the arrays that come out when `rows` rows go in; `size` is d, `latent_size` is k."""
+        match self:
+            case Method.ENCODE:
+                return ((rows, latent_size),)
+            case Method.ENCODE_DISTRIBUTION:
+                return ((rows, latent_size), (rows, latent_size))
+            case Method.ANOMALY_SCORE:
+                return ((rows,),)
+            case _:
+                return ((rows, size),)
+
 
 def methods_of(operations: frozenset[Operation], *, variational: bool, additive_score: bool) -> frozenset[Method]:
     """The methods that an artefact must export for these operations.
 
-    Sampling and interpolation are `decode` of codes that the service makes, so they ask for no method of their own.
+    Sampling and interpolation are `decode` of codes that the service makes, so they have no method of their own.
     """
     methods = {method for method in Method if method.value in {operation.value for operation in operations}}
+    if operations & {Operation.SAMPLE, Operation.INTERPOLATE}:
+        methods.add(Method.DECODE)
+    if Operation.INTERPOLATE in operations:
+        methods.add(Method.ENCODE)
     if variational:
         methods.add(Method.ENCODE_DISTRIBUTION)
     if additive_score:
