@@ -82,7 +82,7 @@ class InputSpec(_Frozen):
     """What one row of d float32 values means."""
 
     size: int = Field(gt=0, description="d, the number of values in a row")
-    range: tuple[float, float] | None = Field(None, description="the declared lowest and highest value")
+    range: tuple[float, float] | None = Field(default=None, description="the declared lowest and highest value")
     image: ImageSpec | None = None
     feature_names: tuple[str, ...] | None = None
 
@@ -92,7 +92,8 @@ class InputSpec(_Frozen):
             raise ValueError(f"an image of {self.image.size} values cannot be a row of {self.size}")
         if self.image is not None and self.range is None:
             raise ValueError("an image needs a declared range")
-        if self.feature_names is not None and len(set(self.feature_names)) != self.size:
+        names = self.feature_names
+        if names is not None and not len(names) == len(set(names)) == self.size:
             raise ValueError(f"feature_names must be {self.size} different names")
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError("the range must go from a lower to a higher value")
@@ -120,7 +121,7 @@ class Score(_Frozen):
     kind: Literal["reconstruction_error", "negative_elbo"]
     additive: bool = Field(description="the score is the mean over a row's elements of `anomaly_map`")
     map_ceiling: float | None = Field(
-        None,
+        default=None,
         gt=0,
         description="the value of `anomaly_map` from which a heat map is fully hot: 99.95 % of the elements of "
         "held-out normal rows lie below it",
@@ -146,7 +147,7 @@ class Provenance(_Frozen):
     data_source: str
     data_digest: str = Field(description="SHA-256 of the data set's values and labels")
     splits: dict[str, int] = Field(description="rows in each split")
-    source_commit: str | None = Field(None, description="null when trained outside a clean checkout")
+    source_commit: str | None = Field(default=None, description="null when trained outside a clean checkout")
     packages: dict[str, str]
 
 
@@ -181,8 +182,10 @@ class Manifest(_Frozen):
     def _agrees(self) -> Self:
         if len(set(self.operations)) != len(self.operations):
             raise ValueError("operations must be named once each")
-        if "torchscript" not in self.artefacts:
-            raise ValueError("artefacts must name a torchscript program")
+        if Operation.SAMPLE in self.operations and not self.variational:
+            raise ValueError("only a variational bundle has a prior to sample from")
+        if self.artefacts.get("torchscript") != (TORCHSCRIPT_FILE,):
+            raise ValueError(f"artefacts.torchscript must be [{TORCHSCRIPT_FILE!r}]")
         for field, values in self.statistics:
             if len(values) != self.input.size:
                 raise ValueError(f"statistics.{field} must have {self.input.size} values")
@@ -208,23 +211,35 @@ class _SchemaVersion(BaseModel):
 def parse_manifest(content: bytes) -> Manifest:
     """The manifest that these bytes hold.
 
-    Raises ManifestTooLarge, SchemaVersionUnknown, or ManifestInvalid with every fault at once.
+    Raises ManifestTooLarge, SchemaVersionUnknown, or ManifestInvalid with all fields' faults (20 at most) at once.
     """
     if len(content) > MAX_MANIFEST_BYTES:
         raise ManifestTooLarge(f"manifest.json has {len(content)} bytes; at most {MAX_MANIFEST_BYTES} are read")
     try:
-        schema_version = _SchemaVersion.model_validate_json(content).schema_version
+        schema_version = _SchemaVersion.model_validate_json(content, strict=True).schema_version
         if schema_version != SCHEMA_VERSION:
             raise SchemaVersionUnknown(
                 f"manifest.json has schema_version {schema_version}; this release reads {SCHEMA_VERSION}"
             )
-        return Manifest.model_validate_json(content)
+        manifest = Manifest.model_validate_json(content, strict=True)
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'manifest'}: {fault['msg']}"
+            f"{'.'.join(str(part)[:64] for part in fault['loc']) or 'manifest'}: {fault['msg']}"
             for fault in error.errors(include_input=False, include_url=False)[:20]
         )
         raise ManifestInvalid(f"manifest.json is not a valid manifest: {faults}") from None
+    # Pydantic lets the last of two equal keys win, and NaN through in free-form values; other readers would not agree.
+    json.loads(content, object_pairs_hook=_refuse_repeated, parse_constant=_refuse_constant)
+    return manifest
+
+
+def _refuse_repeated(pairs: list[tuple[str, object]]) -> None:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise ManifestInvalid("manifest.json is not a valid manifest: a key stands twice in one object")
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ManifestInvalid(f"manifest.json is not a valid manifest: {constant} is not JSON")
 
 
 def is_name(text: str) -> bool:
