@@ -1,0 +1,36 @@
+"""The `diabolo` command. What a subcommand needs is imported when it runs, so each works without the others' extras."""
+
+import sys
+
+import typer
+
+from cli.bundles import models, verify
+from cli.serve import openapi, serve
+from cli.train import train
+
+__all__ = ["app", "main"]
+
+EXTRAS = {"fastapi": "service", "torch": "torch", "pytorch_lightning": "training", "sklearn": "training"}
+
+app = typer.Typer(
+    help="Trains autoencoders offline and serves them over HTTP.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    add_completion=False,
+)
+app.command()(train)
+app.command()(serve)
+app.command()(models)
+app.command()(verify)
+app.command(hidden=True)(openapi)
+
+
+def main() -> None:
+    """Runs the command line; a missing extra is one sentence that says how to install it."""
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        extra = EXTRAS.get(package, "service,torch,training")
+        sys.stderr.write(f"This command needs {package}, which is not installed: pip install 'diabolo[{extra}]'\n")
+        raise SystemExit(1) from None

@@ -1,0 +1,60 @@
+"""`diabolo serve`: the service, with its settings from the environment."""
+
+import json
+import logging
+from typing import Annotated
+
+import typer
+
+__all__ = ["openapi", "serve"]
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; wins over DIABOLO_HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; wins over DIABOLO_PORT.")] = None,
+    show_settings: Annotated[bool, typer.Option("--show-settings", help="Print the settings and stop.")] = False,
+) -> None:
+    """Serve the bundles in DIABOLO_MODELS_DIR until SIGTERM or Ctrl-C."""
+    from pydantic import ValidationError
+
+    from service.settings import Settings, warn_of_unknown_variables
+
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    try:
+        settings = Settings(**given)  # type: ignore[arg-type]  # checked by the model itself
+    except ValidationError as error:
+        for fault in error.errors(include_input=False, include_url=False):
+            variable = f"DIABOLO_{str(fault['loc'][0]).upper()}: " if fault["loc"] else ""
+            typer.echo(f"{variable}{fault['msg'].removeprefix('Value error, ')}", err=True)
+        raise typer.Exit(1) from None
+    if show_settings:
+        for name, value in json.loads(settings.model_dump_json()).items():
+            typer.echo(f"DIABOLO_{name.upper()}={value}  # {Settings.model_fields[name].description}")
+        return
+
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    warn_of_unknown_variables()
+    if not settings.models_dir.is_dir():
+        typer.echo(f"DIABOLO_MODELS_DIR: there is no folder {settings.models_dir}", err=True)
+        raise typer.Exit(1)
+    if settings.device.startswith("cuda"):
+        from service.engine.runtimes.torchscript import resolve_device
+        from service.errors import DeviceUnavailable
+
+        try:
+            resolve_device(settings.device)
+        except DeviceUnavailable as error:
+            typer.echo(f"DIABOLO_DEVICE: {error}", err=True)
+            raise typer.Exit(1) from None
+
+    from service.server import serve as run
+
+    run(settings)
+
+
+def openapi() -> None:
+    """Print the OpenAPI document of the service."""
+    from service.app import create_app
+    from service.settings import Settings
+
+    typer.echo(json.dumps(create_app(Settings()).openapi(), indent=1, ensure_ascii=False))

@@ -1,0 +1,78 @@
+"""An answer as JSON, as `.npy` or as a picture."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import orjson
+from fastapi import Response
+
+from service.api.media import Media
+from service.codecs.npy import npy_from_rows
+from service.engine.loaded import LoadedModel
+
+__all__ = ["Answer", "render"]
+
+# Vectors of at most so many values travel as response fields; proxies cut off fields that are longer than 8 kB.
+FIELD_VALUES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What an operation found: `fields` by name, None where not asked for. `main` names the array that `.npy` holds,
+    `picture` makes the PNG, where one can be made."""
+
+    main: str
+    fields: Mapping[str, object]
+    picture: Callable[[], bytes] | None = None
+    warnings: Sequence[str] = field(default=())
+
+    @property
+    def size(self) -> int:
+        """Numbers in all arrays."""
+        return sum(value.size for value in self.fields.values() if isinstance(value, np.ndarray))
+
+
+def render(answer: Answer, media: Media, *, model: LoadedModel, request_id: str) -> Response:
+    """The response: JSON with everything, or the main array or the picture with the rest in `Diabolo-*` fields.
+
+    What is too long for a response field is named in `Diabolo-Omitted`.
+    """
+    identity = {"model": model.manifest.name, "version": model.manifest.version, "digest": model.digest}
+    headers = {"Cache-Control": "no-store", "Vary": "Accept"}
+    if media is Media.JSON:
+        document = {**identity, "request_id": request_id, **answer.fields, "warnings": list(answer.warnings)}
+        content = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+        return Response(content, headers=headers, media_type=media)
+
+    if media is Media.PNG:
+        assert answer.picture is not None
+        content, shown = answer.picture(), {name for name, value in answer.fields.items() if _is_matrix(value)}
+    else:
+        content, shown = npy_from_rows(np.asarray(answer.fields[answer.main])), {answer.main}
+    rest = {name: value for name, value in answer.fields.items() if name not in shown}
+    omitted = [name for name, value in rest.items() if isinstance(value, np.ndarray) and value.size > FIELD_VALUES]
+    omitted += [name for name, value in rest.items() if _is_matrix(value) and name not in omitted]
+    for name, value in {**identity, **{n: v for n, v in rest.items() if n not in omitted}}.items():
+        headers[_field_name(name)] = _field_value(value)
+    if omitted:
+        headers["Diabolo-Omitted"] = ", ".join(omitted)
+    if answer.warnings:
+        headers["Diabolo-Warnings"] = " / ".join(answer.warnings)
+    return Response(content, headers=headers, media_type=media)
+
+
+def _is_matrix(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 2
+
+
+def _field_name(name: str) -> str:
+    return "Diabolo-" + name.replace("_", "-").title()
+
+
+def _field_value(value: object) -> str:
+    """A value as the same text that it has in JSON, lists without brackets."""
+    if isinstance(value, str):
+        return value
+    text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    return text[1:-1].replace(",", ", ") if isinstance(value, np.ndarray) else text

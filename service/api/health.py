@@ -1,0 +1,40 @@
+"""Health, for those who restart and those who route."""
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, Response
+
+from service.api.catalog_schemas import Live, Ready
+from service.engine.repository import Repository
+
+__all__ = ["health_router"]
+
+
+def health_router(repository: Repository, draining: Callable[[], bool]) -> APIRouter:
+    """`/livez`: restart me unless it answers. `/readyz`: send traffic while it says 200."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/livez", operation_id="live", summary="Does the process answer?")
+    async def live() -> Live:
+        """Touches no bundle, so it answers while all of them are busy."""
+        return Live(live=True)
+
+    @router.get(
+        "/readyz",
+        operation_id="ready",
+        summary="Should traffic be sent here?",
+        responses={503: {"model": Ready, "description": "Not now: starting, draining, or a bundle is not served"}},
+    )
+    async def ready(response: Response) -> Ready:
+        """True once the folder has been gone through and every name in it has one version that can answer."""
+        state = Ready(
+            ready=repository.ready and not draining(),
+            draining=draining(),
+            scanned=repository.scanned,
+            serving=[model.label for model in repository.newest()],
+            unserved=repository.unserved,
+        )
+        response.status_code = 200 if state.ready else 503
+        return state
+
+    return router

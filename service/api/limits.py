@@ -1,0 +1,24 @@
+"""Reading a body, up to a limit and no further."""
+
+from fastapi import Request
+
+from service.errors import BodyTooLarge
+
+__all__ = ["read_body"]
+
+
+async def read_body(request: Request, *, limit: int) -> bytes:
+    """The whole body, of at most `limit` bytes.
+
+    Raises BodyTooLarge before anything is read where `Content-Length` already says so, else as soon as the limit is
+    passed; ClientDisconnect when the client goes away.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isascii() and announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
+        raise BodyTooLarge(f"the body has more than the {limit} bytes that are read")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise BodyTooLarge(f"the body has more than the {limit} bytes that are read")
+    return bytes(body)

@@ -1,0 +1,56 @@
+"""Media types: what a body is, and what an answer should be."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header, parse_options_header
+
+from service.errors import NotAcceptable, UnsupportedMediaType
+
+__all__ = ["Media", "answer_media", "body_media"]
+
+
+class Media(StrEnum):
+    """The media types that bodies come in."""
+
+    JSON = "application/json"
+    NPY = "application/x-npy"
+    PNG = "image/png"
+    JPEG = "image/jpeg"
+
+
+ALIASES = {"application/x-numpy": Media.NPY, "image/jpg": Media.JPEG, "text/json": Media.JSON}
+# What clients send when nobody told them what the body is: curl says the second of any `--data`.
+UNTOLD = {"", "application/x-www-form-urlencoded", "application/octet-stream"}
+SIGNATURES = {b"\x89PNG\r\n\x1a\n": Media.PNG, b"\xff\xd8\xff": Media.JPEG, b"\x93NUMPY": Media.NPY}
+
+
+def body_media(content_type: str | None, body: bytes, *, readable: Sequence[Media]) -> Media:
+    """What the body is: by its `Content-Type`, or by its first bytes where that says nothing.
+
+    Raises UnsupportedMediaType when that is not among those that can be read.
+    """
+    declared = parse_options_header(content_type)[0].lower()
+    media = ALIASES.get(declared) or next((media for media in Media if media == declared), None)
+    if declared in UNTOLD:
+        media = next((media for signature, media in SIGNATURES.items() if body.startswith(signature)), Media.JSON)
+    if media is None or media not in readable:
+        raise UnsupportedMediaType(
+            f"this operation reads {', '.join(readable)} here, not {(media or declared)[:80]}",
+            headers={"Accept": ", ".join(readable)},
+        )
+    return media
+
+
+def answer_media(accept: str | None, *, possible: Sequence[Media]) -> Media:
+    """The type among `possible` that the `Accept` field likes best; the first where it has no preference.
+
+    Raises NotAcceptable when it rules out all of them.
+    """
+    if not accept or accept == "*/*":
+        return possible[0]
+    best = parse_accept_header(accept, MIMEAccept).best_match(list(possible))
+    if best is None:
+        raise NotAcceptable(f"this answer can be given as {', '.join(possible)}")
+    return Media(best)

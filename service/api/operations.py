@@ -1,0 +1,126 @@
+"""The operations over `/v1`: a body in, an answer out. What they do stands in `service.operations`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from bundle.operations import Operation
+from service.api.adapters import ADAPTERS, Adapter
+from service.api.answers import render
+from service.api.limits import read_body
+from service.api.media import Media, answer_media, body_media
+from service.api.problems import problem_responses
+from service.api.request_id import request_id_of
+from service.api.requests import Body, parse
+from service.engine.loaded import LoadedModel
+from service.engine.repository import Repository
+from service.errors import (
+    BodyTooLarge,
+    Draining,
+    InvalidContent,
+    MalformedBody,
+    ModelLoading,
+    NotAcceptable,
+    NotCalibrated,
+    OperationNotSupported,
+    Overloaded,
+    TooManyPixels,
+    TooManyRows,
+    UnknownModel,
+    UnknownVersion,
+    UnsupportedMediaType,
+)
+from service.settings import Settings
+
+__all__ = ["operations_router"]
+
+# Above these sizes a body is parsed, and an answer written, off the event loop: neighbours must not wait for them.
+LARGE_BODY_BYTES = 256_000
+LARGE_ANSWER_NUMBERS = 64_000
+
+
+def operations_router(repository: Repository, settings: Settings) -> APIRouter:
+    """A path for each operation, on a bundle's newest version and on a named one."""
+    router = APIRouter(prefix="/v1/models/{name}", tags=["operations"])
+    for adapter in ADAPTERS:
+        for versioned in (False, True):
+            router.add_api_route(
+                f"{'/versions/{version}' if versioned else ''}/{adapter.operation.path}",
+                _endpoint(adapter, repository, settings, versioned=versioned),
+                methods=["POST"],
+                operation_id=f"{adapter.operation}{'_version' if versioned else ''}",
+                summary=adapter.summary + (" (by a named version)" if versioned else ""),
+                response_class=Response,
+                responses={200: _answer_schema(adapter), **_problems(adapter)},
+                openapi_extra={"requestBody": _body_schema(adapter)},
+            )
+    return router
+
+
+def _endpoint(
+    adapter: Adapter[Any], repository: Repository, settings: Settings, *, versioned: bool
+) -> Callable[..., Awaitable[Response]]:
+    async def newest(request: Request, name: str) -> Response:
+        return await _respond(adapter, request, repository.get(name), settings)
+
+    async def named(request: Request, name: str, version: str) -> Response:
+        return await _respond(adapter, request, repository.get(name, version), settings)
+
+    endpoint: Callable[..., Awaitable[Response]] = named if versioned else newest
+    endpoint.__doc__ = adapter.request.__doc__
+    return endpoint
+
+
+async def _respond(adapter: Adapter[Any], request: Request, model: LoadedModel, settings: Settings) -> Response:
+    model.require(adapter.operation)
+    media = answer_media(request.headers.get("accept"), possible=adapter.answerable(model))
+    content = await read_body(request, limit=settings.max_body_bytes)
+    body = Body(
+        content,
+        body_media(request.headers.get("content-type"), content, readable=adapter.readable(model)),
+        request.query_params.multi_items(),
+    )
+    read = partial(
+        parse,
+        body,
+        adapter.request,
+        fields=partial(adapter.fields, model, settings.max_rows),
+        spec=model.manifest.input,
+        max_pixels=settings.max_pixels,
+    )
+    call = read() if len(content) <= LARGE_BODY_BYTES else await asyncio.to_thread(read)
+    if media is Media.PNG and adapter.operation is Operation.ANOMALY_SCORE:
+        call = call._replace(parameters=call.parameters.model_copy(update={"maps": True}))
+    answer = await adapter.carry_out(model, call, settings.max_rows)
+    write = partial(render, answer, media, model=model, request_id=request_id_of(request.scope))
+    return write() if answer.size <= LARGE_ANSWER_NUMBERS else await asyncio.to_thread(write)
+
+
+def _problems(adapter: Adapter[Any]) -> dict[int | str, dict[str, Any]]:
+    errors: list[Any] = [MalformedBody, UnknownModel, UnknownVersion, NotAcceptable, OperationNotSupported]
+    errors += [NotCalibrated] if adapter.operation is Operation.ANOMALY_SCORE else []
+    errors += [BodyTooLarge, TooManyRows, *([TooManyPixels] if "inputs" in adapter.request.model_fields else [])]
+    return problem_responses(*errors, UnsupportedMediaType, InvalidContent, ModelLoading, Overloaded, Draining)
+
+
+def _body_schema(adapter: Adapter[Any]) -> dict[str, Any]:
+    schema = adapter.request.model_json_schema()
+    example = schema.pop("examples")[0]
+    content: dict[str, Any] = {Media.JSON: {"schema": schema, "example": example}}
+    if adapter.binary:
+        content[Media.NPY] = {"schema": {"type": "string", "format": "binary", "description": "numpy.save of the rows"}}
+    if "inputs" in adapter.request.model_fields:
+        for media in (Media.PNG, Media.JPEG):
+            content[media] = {"schema": {"type": "string", "format": "binary", "description": "one row as a picture"}}
+    return {"required": True, "content": {str(media): entry for media, entry in content.items()}}
+
+
+def _answer_schema(adapter: Adapter[Any]) -> dict[str, Any]:
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    content: dict[str, Any] = {Media.NPY.value: binary}
+    if adapter.picture:
+        content[Media.PNG.value] = binary
+    return {"model": adapter.answer, "description": "The answer", "content": content}

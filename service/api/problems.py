@@ -1,0 +1,139 @@
+"""The error handler of `/v1`: every refusal becomes a problem document (RFC 9457). Nothing internal gets into one."""
+
+import html
+import logging
+from inspect import cleandoc
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from service.api.request_id import request_id_of
+from service.api.schemas import Problem
+from service.errors import (
+    Fault,
+    InternalError,
+    InvalidContent,
+    MethodNotAllowed,
+    NotFound,
+    ServiceError,
+    error_classes,
+)
+
+__all__ = ["MEDIA_TYPE", "handle_problems", "problem_responses", "router"]
+
+MEDIA_TYPE = "application/problem+json"
+logger = logging.getLogger("diabolo.api")
+router = APIRouter()
+
+# For each error a sentence as the service would write it, for the OpenAPI page.
+EXAMPLE_DETAILS = {
+    "malformed-body": "the body is not JSON: unexpected end of data: line 1 column 12 (char 11)",
+    "not-found": "there is nothing at this path; /docs lists what there is",
+    "unknown-model": "no model is called 'pump'; served here: fashion-vae, pumps",
+    "unknown-version": "pumps has no version '9'; it has 1, 2",
+    "unknown-example": "pumps carries 16 examples, counted from 0; there is no '99'",
+    "method-not-allowed": "GET is not allowed here; allowed: POST",
+    "not-acceptable": "this answer can be given as application/json, application/x-npy",
+    "operation-not-supported": "pumps/1 is a vanilla bundle and cannot sample; it can encode, decode, reconstruct",
+    "not-calibrated": "pumps/1 is not calibrated: give a threshold, or neither",
+    "body-too-large": "the body has more than the 33554432 bytes that are read",
+    "too-many-rows": "5000 rows were sent, at most 4096 are taken at a time",
+    "too-many-pixels": "the picture has 3600000000 pixels, at most 16777216 are decoded",
+    "unsupported-media-type": "this operation reads application/json, application/x-npy, not text/csv",
+    "invalid-content": "inputs must be an array of rows of 4 numbers",
+    "internal-error": "the service failed; its log has the cause under this request_id",
+    "model-loading": "the bundles are still being loaded",
+    "overloaded": "8192 rows are waiting and at most 8192 may",
+    "draining": "this bundle takes no new work",
+}
+
+
+def handle_problems(app: FastAPI) -> None:
+    """From here on every error of the app is answered as a problem document."""
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ServiceError)
+        return _respond(request, error)
+
+    async def refuse_validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        faults = [Fault(fault["msg"], "#/" + "/".join(map(str, fault["loc"][1:]))) for fault in error.errors()]
+        return _respond(request, InvalidContent("the request's parameters are not valid", faults=faults))
+
+    async def refuse_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "")
+            problem = MethodNotAllowed(f"{request.method} is not allowed here; allowed: {allowed}")
+            return _respond(request, problem, headers={"Allow": allowed})
+        return _respond(request, NotFound("there is nothing at this path; /docs lists what there is"))
+
+    async def refuse_bug(request: Request, error: Exception) -> Response:
+        logger.error("request %s failed", request_id_of(request.scope), exc_info=error)
+        return _respond(request, InternalError("the service failed; its log has the cause under this request_id"))
+
+    async def forget(request: Request, error: Exception) -> Response:
+        logger.info("request %s: %s", request_id_of(request.scope), error or "its client went away")
+        return Response(status_code=400)
+
+    app.add_exception_handler(ServiceError, refuse)
+    app.add_exception_handler(RequestValidationError, refuse_validation)
+    app.add_exception_handler(HTTPException, refuse_http)
+    app.add_exception_handler(ClientDisconnect, forget)
+    app.add_exception_handler(Exception, refuse_bug)
+
+
+def problem_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """These errors as OpenAPI responses, with an example of each."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    table: tuple[type[ServiceError], ...] = (*errors, InternalError)
+    for error in table:
+        response = responses.setdefault(error.status, {"model": Problem, "description": "", "content": {}})
+        response["description"] += f"{' / ' if response['description'] else ''}{error.title}"
+        examples = response["content"].setdefault(MEDIA_TYPE, {"examples": {}})["examples"]
+        examples[error.slug] = {"summary": error.title, "value": _document(error(EXAMPLE_DETAILS[error.slug]))}
+        if error.status == 503:
+            response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
+    return responses
+
+
+@router.get("/problems/{slug}", include_in_schema=False)
+async def problem_page(slug: str) -> Response:
+    """The page that a problem document's `type` leads to."""
+    for error in error_classes():
+        if error.slug == slug:
+            text = html.escape(" ".join(cleandoc(error.__doc__ or "").split()))
+            title = f"{error.status} {html.escape(error.title)}"
+            page = f"<!doctype html><html lang=en><title>{title}</title><h1>{title}</h1><p>{text}</p></html>"
+            return Response(page, media_type="text/html")
+    raise NotFound("there is no problem of that name")
+
+
+def _document(
+    error: ServiceError, *, instance: str = "/v1/models/pumps", request_id: str = "0f8fad5b"
+) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "type": f"/problems/{error.slug}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "instance": instance,
+        "request_id": request_id,
+    }
+    if error.faults:
+        document["errors"] = [fault._asdict() for fault in error.faults]
+    if error.status == 503:
+        document["retry_after_s"] = error.retry_after or 1
+    return document
+
+
+def _respond(request: Request, error: ServiceError, *, headers: dict[str, str] | None = None) -> Response:
+    document = _document(error, instance=request.url.path[:256], request_id=request_id_of(request.scope))
+    fields = {"Cache-Control": "no-store", **(headers or {}), **error.headers}
+    if error.status == 503:
+        fields["Retry-After"] = str(document["retry_after_s"])
+    return Response(orjson.dumps(document), error.status, fields, MEDIA_TYPE)

@@ -1,0 +1,115 @@
+"""A body -> validated parameters and rows. Where something is wrong, the refusal points at it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+import orjson
+from pydantic import ValidationError
+
+from bundle.calibration import Floats
+from bundle.manifest import InputSpec
+from service.api.media import Media
+from service.api.schemas import OperationRequest
+from service.codecs.images import row_from_image
+from service.codecs.lists import rows_from_json
+from service.codecs.npy import rows_from_npy
+from service.codecs.rows import RowSpec
+from service.errors import Fault, InvalidContent, MalformedBody
+
+__all__ = ["Body", "Call", "parse"]
+
+R = TypeVar("R", bound=OperationRequest)
+IMAGE_FORMATS = {Media.PNG: "PNG", Media.JPEG: "JPEG"}
+
+
+class Body(NamedTuple):
+    """A body as it came, and the query, which carries the parameters where the body is no JSON."""
+
+    content: bytes
+    media: Media
+    query: Sequence[tuple[str, str]]
+
+
+class Call(NamedTuple, Generic[R]):
+    """A request that can be carried out: its parameters and its tensors by field name, float32 rows."""
+
+    parameters: R
+    rows: Mapping[str, Floats]
+
+
+def parse(
+    body: Body, schema: type[R], *, fields: Callable[[R], Mapping[str, RowSpec]], spec: InputSpec, max_pixels: int
+) -> Call[R]:
+    """The call that a body makes. `fields` says which tensors the parameters ask for.
+
+    Raises MalformedBody, InvalidContent, TooManyRows, TooManyPixels.
+    """
+    if body.media is Media.JSON:
+        if body.query:
+            raise InvalidContent(
+                "a JSON body carries all parameters itself",
+                faults=[Fault("move this parameter from the query into the body", f"#/{_escape(body.query[0][0])}")],
+            )
+        parameters = _validate(schema, _load_json(body.content), strict=True)
+        tensors = fields(parameters)
+        return Call(parameters, {name: rows_from_json(getattr(parameters, name), tensors[name]) for name in tensors})
+
+    query = dict(body.query)
+    name = next(iter(schema.model_fields))
+    if name in query or len(query) < len(body.query):
+        raise InvalidContent("the query must name each parameter once, and no tensor", faults=[Fault("found", "#")])
+    parameters = _validate(schema, {**query, name: None}, strict=False)
+    row_spec = fields(parameters)[name]
+    if body.media is Media.NPY:
+        return Call(parameters, {name: rows_from_npy(body.content, row_spec)})
+    assert spec.image is not None
+    assert spec.range is not None
+    row = row_from_image(
+        body.content,
+        image_format=IMAGE_FORMATS[body.media],
+        spec=spec.image,
+        value_range=spec.range,
+        max_pixels=max_pixels,
+    )
+    return Call(parameters, {name: row})
+
+
+def _load_json(content: bytes) -> dict[str, object]:
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        hint = "; JSON has no NaN and no Infinity" if b"NaN" in content or b"Infinity" in content else ""
+        cause = error.msg if content else "it is empty"
+        raise MalformedBody(f"the body is not JSON: {cause}: line {error.lineno} column {error.colno}{hint}") from None
+    if not isinstance(value, dict):
+        raise InvalidContent(
+            "the body must be a JSON object", faults=[Fault("an object with the request's fields belongs here", "#")]
+        )
+    return value
+
+
+def _validate(schema: type[R], values: Mapping[str, object], *, strict: bool) -> R:
+    try:
+        return schema.model_validate(values, strict=strict)
+    except ValidationError as error:
+        known = ", ".join(schema.model_fields)
+        faults = [
+            Fault(
+                f"unknown field; the fields are {known}"
+                if fault["type"] == "extra_forbidden"
+                else _sentence(fault["msg"]),
+                "#" + "".join(f"/{_escape(str(part))}" for part in fault["loc"]),
+            )
+            for fault in error.errors(include_input=False, include_url=False)[:10]
+        ]
+        raise InvalidContent("the request's fields are not valid", faults=faults) from None
+
+
+def _sentence(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _escape(part: str) -> str:
+    """A part of a JSON Pointer (RFC 6901), safe to print and short."""
+    return json.dumps(part[:64])[1:-1].replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,102 @@
+"""The composition root: everything is built here, from the settings, and nothing at import."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
+
+from bundle.read import Bundle
+from service.api.catalog import catalog_router
+from service.api.health import health_router
+from service.api.operations import operations_router
+from service.api.problems import handle_problems
+from service.api.problems import router as problems_router
+from service.api.request_id import RequestId
+from service.engine.loaded import LoadedModel, Proven
+from service.engine.repository import Repository
+from service.engine.runtimes import OpenRuntime, Runtime
+from service.settings import Settings
+
+__all__ = ["StrictRefusal", "create_app"]
+
+logger = logging.getLogger("diabolo")
+
+DESCRIPTION = """Autoencoders over HTTP. Start with `GET /v1/models`; `GET /v1/models/{name}/examples/0` gives a row to
+try. Inputs are rows, as JSON, `.npy`, or one picture as PNG or JPEG; answers come as JSON, `.npy` or PNG, by `Accept`.
+Where the body is no JSON, parameters go into the query. Errors are problem documents (RFC 9457)."""
+
+
+class StrictRefusal(Exception):
+    """A bundle was refused at start, and the settings make that fatal."""
+
+
+def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -> FastAPI:
+    """The service as an ASGI app. Its lifespan starts the loading of bundles in the background and closes them.
+
+    `open_runtime` opens a bundle's program; by default TorchScript on the device of the settings. Starting raises
+    StrictRefusal where `strict` is set and a bundle is refused.
+    """
+    repository = Repository(
+        settings.models_dir,
+        open_runtime=open_runtime or _torchscript(settings),
+        make_loaded=lambda proven: _load(proven, settings),
+        drain_seconds=settings.drain_seconds,
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if settings.strict:
+            await repository.refresh()
+            if repository.refused:
+                raise StrictRefusal(f"{len(repository.refused)} bundles were refused and DIABOLO_STRICT is set")
+        watch = asyncio.create_task(repository.watch(settings.poll_seconds))
+        yield
+        app.state.draining = True
+        watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
+        await repository.close()
+
+    app = FastAPIOffline(
+        title="Diabolo",
+        version=version("diabolo"),
+        description=DESCRIPTION,
+        redoc_url=None,
+        servers=[{"url": "/"}],
+        lifespan=lifespan,
+        swagger_ui_parameters={"tryItOutEnabled": True},
+    )
+    app.state.repository = repository
+    app.state.draining = False
+    app.add_middleware(RequestId)
+    handle_problems(app)
+    app.include_router(operations_router(repository, settings))
+    app.include_router(catalog_router(repository))
+    app.include_router(health_router(repository, lambda: bool(app.state.draining)))
+    app.include_router(problems_router)
+
+    @app.get("/", include_in_schema=False)
+    async def home() -> RedirectResponse:
+        return RedirectResponse("docs")
+
+    return app
+
+
+def _torchscript(settings: Settings) -> OpenRuntime:
+    """Imports torch when the first bundle is opened, so that the socket opens at once."""
+
+    def open_runtime(bundle: Bundle) -> Runtime:
+        from service.engine.runtimes.torchscript import TorchScriptRuntime, resolve_device
+
+        return TorchScriptRuntime(bundle, device=resolve_device(settings.device))
+
+    return open_runtime
+
+
+def _load(proven: Proven, settings: Settings) -> LoadedModel:
+    return LoadedModel(proven, max_batch_rows=settings.max_batch_rows, max_pending_rows=settings.max_pending_rows)

@@ -1,0 +1,57 @@
+"""Rows as `.npy`: the bytes that `numpy.save` writes. Pickles are never opened."""
+
+import io
+import math
+
+import numpy as np
+
+from bundle.calibration import Floats
+from service.codecs.rows import RowSpec
+from service.errors import Fault, InvalidContent, MalformedBody
+
+__all__ = ["npy_from_rows", "rows_from_npy"]
+
+NUMBER_KINDS = "fiu"
+
+
+def rows_from_npy(body: bytes, spec: RowSpec) -> Floats:
+    """The rows, float32 of shape (n, size), that a `.npy` file holds as floats or integers of any width and byte order.
+
+    The header is checked before its data is looked at. Raises MalformedBody for a damaged file, InvalidContent for a
+    wrong type, shape or a value that is not finite, TooManyRows.
+    """
+    file = io.BytesIO(body)
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in {(1, 0), (2, 0)}:
+            raise ValueError
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(file)
+    except (ValueError, EOFError, OSError, SyntaxError, TypeError, UnicodeDecodeError):
+        raise MalformedBody("the body is not a .npy file of format 1.0 or 2.0; numpy.save writes one") from None
+    if dtype.kind not in NUMBER_KINDS:
+        kind = "pickled objects, which are never opened" if dtype.hasobject else "no plain numbers"
+        raise InvalidContent(
+            f"{spec.pointer.removeprefix('#/')} must be floats or integers",
+            faults=[Fault(f"the array's type is {str(dtype)[:40]}: {kind}", spec.pointer)],
+        )
+    start = file.tell()
+    if any(length < 0 for length in shape) or len(body) - start != math.prod(shape) * dtype.itemsize:
+        raise MalformedBody(
+            f"the .npy header announces {list(shape)} of {dtype}, but {len(body) - start} bytes follow it"
+        )
+    raw = np.frombuffer(body, dtype=dtype, offset=start).reshape(shape, order="F" if fortran else "C")
+    with np.errstate(over="ignore"):
+        rows = spec.shape_rows(np.array(raw, dtype=np.float32, order="C"))
+    finite = np.isfinite(rows)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise spec.invalid(Fault("the value is not a finite float32", f"{spec.pointer}/{row}/{column}"))
+    return rows
+
+
+def npy_from_rows(rows: np.ndarray) -> bytes:
+    """The bytes of a `.npy` file that holds the array."""
+    buffer = io.BytesIO()
+    np.save(buffer, rows, allow_pickle=False)
+    return buffer.getvalue()

@@ -1,0 +1,63 @@
+"""What the values of one row may be nested as, whatever the codec that brings them."""
+
+from typing import NamedTuple
+
+from bundle.calibration import Floats
+from bundle.manifest import InputSpec
+from service.errors import Fault, InvalidContent, TooManyRows
+
+__all__ = ["RowSpec"]
+
+Shape = tuple[int, ...]
+
+
+class RowSpec(NamedTuple):
+    """The rows that a field of a request must hold. `pointer` names the field in faults, for example `#/inputs`."""
+
+    size: int
+    max_rows: int
+    pointer: str
+    nested: tuple[Shape, ...] = ()
+
+    @classmethod
+    def of_inputs(cls, spec: InputSpec, max_rows: int, *, pointer: str) -> "RowSpec":
+        """Input rows: flat, or nested as the image that a row is."""
+        nested: tuple[Shape, ...] = ()
+        if spec.image is not None:
+            height, width, channels = spec.image.height, spec.image.width, spec.image.channels
+            nested = ((height, width, channels),) if channels > 1 else ((height, width), (height, width, 1))
+        return cls(spec.size, max_rows, pointer, nested)
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Every shape that one row may have."""
+        return ((self.size,), *self.nested)
+
+    @property
+    def expected(self) -> str:
+        """What would be right, in words."""
+        nested = "".join(f", or nested as {' x '.join(map(str, shape))}" for shape in self.nested[:1])
+        return f"an array of rows of {self.size} numbers{nested}"
+
+    def invalid(self, *faults: Fault) -> InvalidContent:
+        """The refusal that names these faults."""
+        return InvalidContent(f"{self.pointer.removeprefix('#/')} must be {self.expected}", faults=faults)
+
+    def check_count(self, count: int) -> None:
+        """So many rows are allowed. Raises InvalidContent for none, TooManyRows for more than the limit."""
+        if count == 0:
+            raise self.invalid(Fault("there are no rows", self.pointer))
+        if count > self.max_rows:
+            raise TooManyRows(f"{count} rows were sent, at most {self.max_rows} are taken at a time")
+
+    def shape_rows(self, array: Floats) -> Floats:
+        """The array as rows (n, size), C-contiguous; a single row of shape (size,) counts as one.
+
+        Raises InvalidContent when the shape is none of those allowed, TooManyRows past the limit.
+        """
+        if array.shape == (self.size,):
+            array = array[None]
+        if array.shape[1:] not in self.shapes:
+            raise self.invalid(Fault(f"the array has the shape {list(array.shape)}", self.pointer))
+        self.check_count(len(array))
+        return array.reshape(len(array), self.size)

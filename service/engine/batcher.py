@@ -1,0 +1,185 @@
+"""The batcher: requests that wait for the same bundle share a forward pass.
+
+It batches what is waiting and never waits for more, so a lone request on an idle bundle is not delayed.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from bundle.calibration import Floats
+from bundle.operations import Method
+from service.errors import Draining, InternalError, Overloaded
+
+__all__ = ["Batcher", "Run"]
+
+Outputs = tuple[Floats, ...]
+Run = Callable[[Method, Floats], Outputs]
+
+logger = logging.getLogger("diabolo.batcher")
+
+
+class Entry(NamedTuple):
+    """Rows that wait, and the future that their outputs will be set on. The entry owns its reply."""
+
+    method: Method
+    rows: Floats
+    future: "asyncio.Future[Outputs]"
+
+    @property
+    def key(self) -> tuple[Method, tuple[int, ...]]:
+        """Entries of equal keys can share a forward pass."""
+        return self.method, self.rows.shape[1:]
+
+
+class Batcher:
+    """One queue, one thread and one loop in front of `run`, a row-wise function from rows to arrays of as many rows.
+
+    Must be made on the event loop that will use it.
+    """
+
+    def __init__(
+        self, run: Run, *, max_batch_rows: int, max_pending_rows: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._run = run
+        self._max_batch_rows = max_batch_rows
+        self._max_pending_rows = max_pending_rows
+        self._clock = clock
+        self._waiting: deque[Entry] = deque()
+        self._wake = asyncio.Event()
+        self._pending_rows = 0
+        self._rows_per_second = math.inf
+        self._closing: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forward")
+        self._loop = asyncio.create_task(self._serve())
+        self._loop.add_done_callback(self._ended)
+
+    @property
+    def alive(self) -> bool:
+        """True while requests can be answered; false once closing, or if the loop has ended by a fault."""
+        return self._closing is None and not self._loop.done()
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows that were accepted and are not answered yet."""
+        return self._pending_rows
+
+    async def submit(self, method: Method, rows: Floats) -> Outputs:
+        """What `run` returns for these rows, shape (n, width), alone or in company.
+
+        More rows than fit into a batch are split and joined again: the answer is whole or an error. Raises Overloaded
+        or Draining at the door, InternalError when the forward pass failed.
+        """
+        if not self.alive:
+            raise Draining("this bundle takes no new work")
+        if self._pending_rows and self._pending_rows + len(rows) > self._max_pending_rows:
+            raise Overloaded(
+                f"{self._pending_rows} rows are waiting and at most {self._max_pending_rows} may",
+                retry_after=max(1, math.ceil(self._pending_rows / self._rows_per_second)),
+            )
+        loop = asyncio.get_running_loop()
+        step = self._max_batch_rows
+        parts = [rows] if len(rows) <= step else [rows[start : start + step] for start in range(0, len(rows), step)]
+        entries = [Entry(method, part, loop.create_future()) for part in parts]
+        self._pending_rows += len(rows)
+        self._waiting.extend(entries)
+        self._wake.set()
+        try:
+            outputs = [await entry.future for entry in entries]
+        finally:
+            self._pending_rows -= len(rows)
+            for entry in entries:
+                if not entry.future.cancel() and not entry.future.cancelled():
+                    entry.future.exception()  # seen, even where an earlier part has failed already
+        if len(outputs) == 1:
+            return outputs[0]
+        return tuple(np.concatenate(pieces) for pieces in zip(*outputs, strict=True))
+
+    async def close(self, deadline: float) -> None:
+        """Nothing new is admitted; what waits is answered within `deadline` seconds, the rest fails as Draining.
+
+        May be called again; every call returns when the first has finished.
+        """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._drain(deadline))
+        await asyncio.shield(self._closing)
+
+    async def _drain(self, deadline: float) -> None:
+        self._wake.set()
+        await asyncio.wait([self._loop], timeout=deadline)
+        self._loop.cancel()
+        self._fail(self._waiting, Draining("the service stopped before this request's turn came"))
+        self._thread.shutdown(wait=False)
+
+    async def _serve(self) -> None:
+        while self._closing is None or self._waiting:
+            if not self._waiting:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            batch = self._take()
+            if batch:
+                await self._forward(batch)
+
+    def _take(self) -> list[Entry]:
+        """The entries at the head that fit into one batch; those whose clients have gone are dropped."""
+        batch: list[Entry] = []
+        rows = 0
+        while self._waiting:
+            entry = self._waiting[0]
+            if entry.future.done():
+                self._waiting.popleft()
+                continue
+            if batch and (entry.key != batch[0].key or rows + len(entry.rows) > self._max_batch_rows):
+                break
+            batch.append(self._waiting.popleft())
+            rows += len(entry.rows)
+        return batch
+
+    async def _forward(self, batch: list[Entry]) -> None:
+        """Every entry of the batch has its outputs, or the batch's failure; the loop goes on either way."""
+        try:
+            rows = batch[0].rows if len(batch) == 1 else np.concatenate([entry.rows for entry in batch])
+            started = self._clock()
+            outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, batch[0].method, rows)
+            self._observe(len(rows), self._clock() - started)
+            if any(len(output) != len(rows) for output in outputs):
+                raise RuntimeError(
+                    f"{batch[0].method} returned another number of rows than the {len(rows)} it was given"
+                )
+            start = 0
+            for entry in batch:
+                stop = start + len(entry.rows)
+                if not entry.future.done():
+                    entry.future.set_result(tuple(output[start:stop] for output in outputs))
+                start = stop
+        except asyncio.CancelledError:
+            self._fail(batch, Draining("the service stopped during this request's forward pass"))
+            raise
+        except Exception:  # whatever a runtime raises concerns this batch alone
+            logger.exception("a forward pass of %s failed", batch[0].method)
+            self._fail(batch, InternalError("the forward pass failed"))
+
+    def _observe(self, rows: int, seconds: float) -> None:
+        """The drain rate follows recent batches, so that Retry-After tells the truth after a change of load."""
+        rate = rows / max(seconds, 1e-6)
+        self._rows_per_second = rate if math.isinf(self._rows_per_second) else 0.8 * self._rows_per_second + 0.2 * rate
+
+    @staticmethod
+    def _fail(entries: deque[Entry] | list[Entry], error: Exception) -> None:
+        for entry in entries:
+            if not entry.future.done():
+                entry.future.set_exception(error)
+
+    def _ended(self, loop: "asyncio.Task[None]") -> None:
+        """A loop that ends by a fault leaves nobody waiting."""
+        if not loop.cancelled() and (fault := loop.exception()) is not None:
+            logger.critical("the loop of a batcher ended", exc_info=fault)
+        self._fail(self._waiting, InternalError("this bundle's queue has stopped"))

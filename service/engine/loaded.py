@@ -1,0 +1,84 @@
+"""A bundle in memory, proven on its device and ready to answer."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bundle.calibration import Calibration, Floats
+from bundle.golden import Golden
+from bundle.manifest import Manifest
+from bundle.operations import Method, Operation
+from bundle.read import Bundle
+from service.engine.batcher import Batcher
+from service.engine.runtimes import OpenRuntime, Runtime
+from service.errors import InvalidContent, OperationNotSupported
+
+__all__ = ["LoadedModel", "Proven", "prove"]
+
+
+@dataclass(frozen=True, eq=False)
+class Proven:
+    """A bundle whose program reproduced its golden probe on the device that will serve it."""
+
+    bundle: Bundle
+    runtime: Runtime
+    golden_error: float
+    load_seconds: float
+
+
+def prove(read: Callable[[], Bundle], open_runtime: OpenRuntime) -> Proven:
+    """The bundle is read, verified, opened and has replayed its probe: as a whole and row by row, which also warms it.
+
+    Takes long; call it off the event loop. Raises a BundleError.
+    """
+    started = time.perf_counter()
+    bundle = read()
+    runtime = open_runtime(bundle)
+    error = bundle.golden.replay(runtime.run)
+    for method in sorted(bundle.golden.expected):
+        rows = bundle.golden.latents if method.takes_latents else bundle.golden.inputs
+        for _ in range(2):
+            runtime.run(method, rows[:1])
+    return Proven(bundle, runtime, error, time.perf_counter() - started)
+
+
+class LoadedModel:
+    """A proven bundle behind its batcher. Must be made on the event loop that will use it."""
+
+    def __init__(self, proven: Proven, *, max_batch_rows: int, max_pending_rows: int) -> None:
+        self.manifest: Manifest = proven.bundle.manifest
+        self.digest: str = proven.bundle.digest
+        self.golden: Golden = proven.bundle.golden
+        self.calibration: Calibration | None = proven.bundle.calibration
+        self.device = proven.runtime.device
+        self.golden_error = proven.golden_error
+        self.load_seconds = proven.load_seconds
+        self.batcher = Batcher(proven.runtime.run, max_batch_rows=max_batch_rows, max_pending_rows=max_pending_rows)
+
+    @property
+    def label(self) -> str:
+        """`name/version`, for texts."""
+        return f"{self.manifest.name}/{self.manifest.version}"
+
+    def require(self, operation: Operation) -> None:
+        """Returns when the bundle declares the operation; raises OperationNotSupported otherwise."""
+        if operation not in self.manifest.operations:
+            declared = ", ".join(declared.path for declared in self.manifest.operations)
+            raise OperationNotSupported(
+                f"{self.label} is a {self.manifest.family} bundle and cannot {operation.path}; it can {declared}"
+            )
+
+    async def run(self, method: Method, rows: Floats) -> tuple[Floats, ...]:
+        """The arrays that `method` returns for rows (n, width), all finite.
+
+        Raises Overloaded, Draining or InternalError; InvalidContent when these rows, not their neighbours in the
+        batch, are so large that the arithmetic overflows.
+        """
+        outputs = await self.batcher.submit(method, rows)
+        if not all(np.isfinite(output).all() for output in outputs):
+            raise InvalidContent(
+                f"the result of {method} is not finite: the values sent are far beyond {self.label}'s range"
+            )
+        return outputs

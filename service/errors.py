@@ -1,0 +1,182 @@
+"""The table of everything that the service refuses: one class per reason, with its status and its slug.
+
+A slug never changes once released; `/problems/<slug>` on the service explains it. Texts given to these classes reach
+clients, so they never hold exception texts, paths or tensor values.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+__all__ = [
+    "BodyTooLarge",
+    "DeviceUnavailable",
+    "Draining",
+    "Fault",
+    "InternalError",
+    "InvalidContent",
+    "MalformedBody",
+    "MethodNotAllowed",
+    "ModelLoading",
+    "NotAcceptable",
+    "NotCalibrated",
+    "NotFound",
+    "OperationNotSupported",
+    "Overloaded",
+    "ServiceError",
+    "TooManyPixels",
+    "TooManyRows",
+    "UnknownExample",
+    "UnknownModel",
+    "UnknownVersion",
+    "UnsupportedMediaType",
+    "error_classes",
+]
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong with a request. `pointer` is a JSON Pointer fragment into the body (RFC 6901)."""
+
+    detail: str
+    pointer: str
+
+
+class ServiceError(Exception):
+    """A request that is refused. Subclasses are the table; each docstring is the text of its `/problems/` page."""
+
+    status: ClassVar[int]
+    slug: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        faults: Sequence[Fault] = (),
+        headers: Mapping[str, str] | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = tuple(faults)
+        self.headers = dict(headers or {})
+        self.retry_after = retry_after
+
+
+class MalformedBody(ServiceError):
+    """The body cannot be parsed as the media type that it claims to be: broken JSON, a damaged .npy file or image."""
+
+    status, slug, title = 400, "malformed-body", "Malformed body"
+
+
+class NotFound(ServiceError):
+    """There is nothing at this path. `/docs` lists what there is."""
+
+    status, slug, title = 404, "not-found", "Not found"
+
+
+class UnknownModel(ServiceError):
+    """No bundle of that name is served. `GET /v1/models` lists the names."""
+
+    status, slug, title = 404, "unknown-model", "Unknown model"
+
+
+class UnknownVersion(ServiceError):
+    """The bundle exists, but not in that version. `GET /v1/models` lists the versions."""
+
+    status, slug, title = 404, "unknown-version", "Unknown version"
+
+
+class UnknownExample(ServiceError):
+    """A bundle carries a few example rows, counted from 0; there is none of that number."""
+
+    status, slug, title = 404, "unknown-example", "Unknown example"
+
+
+class MethodNotAllowed(ServiceError):
+    """The path exists, but not for this HTTP method; the `Allow` field names those that it takes."""
+
+    status, slug, title = 405, "method-not-allowed", "Method not allowed"
+
+
+class NotAcceptable(ServiceError):
+    """The answer cannot be given in any media type of the `Accept` field. Rows are pictures only if the bundle's inputs
+    are images, and codes and scores never are."""
+
+    status, slug, title = 406, "not-acceptable", "Not acceptable"
+
+
+class OperationNotSupported(ServiceError):
+    """The bundle cannot do this: its catalog entry lists the operations that it can."""
+
+    status, slug, title = 409, "operation-not-supported", "Operation not supported"
+
+
+class NotCalibrated(ServiceError):
+    """The bundle was published without calibration scores, so there are no p-values and `alpha` has no meaning. Raw
+    scores are still answered, and `threshold` can be given."""
+
+    status, slug, title = 409, "not-calibrated", "Not calibrated"
+
+
+class BodyTooLarge(ServiceError):
+    """The body has more bytes than `DIABOLO_MAX_BODY_BYTES`. Send fewer rows at a time."""
+
+    status, slug, title = 413, "body-too-large", "Body too large"
+
+
+class TooManyRows(ServiceError):
+    """The request asks for more rows than `DIABOLO_MAX_ROWS`. Send fewer rows at a time."""
+
+    status, slug, title = 413, "too-many-rows", "Too many rows"
+
+
+class TooManyPixels(ServiceError):
+    """The image has more pixels than `DIABOLO_MAX_PIXELS`; it was not decoded."""
+
+    status, slug, title = 413, "too-many-pixels", "Too many pixels"
+
+
+class UnsupportedMediaType(ServiceError):
+    """The body's `Content-Type` is not one that this operation reads; the `Accept` field names those."""
+
+    status, slug, title = 415, "unsupported-media-type", "Unsupported media type"
+
+
+class InvalidContent(ServiceError):
+    """The body can be read but says something that cannot be done: a wrong shape or type, a value that is not finite,
+    an unknown or missing field, an `alpha` that the calibration cannot resolve. `errors` points at every place."""
+
+    status, slug, title = 422, "invalid-content", "Invalid content"
+
+
+class InternalError(ServiceError):
+    """A fault of the service, not of the request. The log has the cause under the same `request_id`."""
+
+    status, slug, title = 500, "internal-error", "Internal error"
+
+
+class ModelLoading(ServiceError):
+    """The service has just started and is still verifying and loading its bundles."""
+
+    status, slug, title = 503, "model-loading", "Model loading"
+
+
+class Overloaded(ServiceError):
+    """The bundle's queue is full. Try again after the number of seconds in `Retry-After`."""
+
+    status, slug, title = 503, "overloaded", "Overloaded"
+
+
+class Draining(ServiceError):
+    """The service, or this version of the bundle, is shutting down and takes no new work."""
+
+    status, slug, title = 503, "draining", "Draining"
+
+
+class DeviceUnavailable(Exception):
+    """The device that the settings ask for is not there. The text names it and says what is."""
+
+
+def error_classes() -> list[type[ServiceError]]:
+    """The whole table, in order of status and slug."""
+    return sorted(ServiceError.__subclasses__(), key=lambda error: (error.status, error.slug))

@@ -1,0 +1,57 @@
+"""Everything that can be set, from the environment, validated before anything starts."""
+
+import difflib
+import logging
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["Settings", "warn_of_unknown_variables"]
+
+PREFIX = "DIABOLO_"
+logger = logging.getLogger("diabolo")
+
+
+class Settings(BaseSettings):
+    """The service's settings. Each is read from the variable of its name in capitals, after `DIABOLO_`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    models_dir: Path = Field(Path("models"), description="the folder of bundles, <name>/<version>/")
+    host: str = Field("127.0.0.1", description="the address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto, cpu, cuda or cuda:N; auto takes a GPU if there is one",
+    )
+    poll_seconds: float = Field(2, gt=0, description="how often the folder of bundles is looked at, in seconds")
+    strict: bool = Field(False, description="a refused bundle at start is fatal")
+    max_body_bytes: int = Field(32 * 2**20, gt=0, description="the largest body that is read, in bytes")
+    max_rows: int = Field(4096, gt=0, description="the most rows in one request")
+    max_pixels: int = Field(2**24, gt=0, description="the largest image that is decoded, in pixels")
+    max_batch_rows: int = Field(256, gt=0, description="the most rows in one forward pass")
+    max_pending_rows: int = Field(8192, gt=0, description="the most rows that wait for one bundle; past it: 503")
+    drain_delay: float = Field(
+        0, ge=0, description="seconds between turning not ready on SIGTERM and refusing new connections"
+    )
+    drain_seconds: int = Field(8, ge=0, description="seconds that requests in flight may take to end on SIGTERM")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.max_rows > self.max_pending_rows:
+            raise ValueError("DIABOLO_MAX_ROWS must not exceed DIABOLO_MAX_PENDING_ROWS")
+        return self
+
+
+def warn_of_unknown_variables() -> None:
+    """A variable that starts like a setting but is none is logged, with the setting that was probably meant."""
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    for variable in sorted(os.environ):
+        if variable.startswith(PREFIX) and variable not in known:
+            near = difflib.get_close_matches(variable, known, n=1)
+            logger.warning("%s is no setting and is ignored%s", variable, f"; did you mean {near[0]}?" if near else "")
