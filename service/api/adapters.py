@@ -120,7 +120,13 @@ async def _anomaly_score(model: LoadedModel, call: Call[schemas.AnomalyScoreRequ
     picture = None
     if found.maps is not None and image is not None and ceiling is not None:
         picture = partial(heat_png_from_maps, found.maps, spec=image, ceiling=ceiling)
-    return Answer(main="scores", fields=fields, picture=picture, warnings=_warnings(model, inputs))
+    warnings = _warnings(model, inputs)
+    if asked.alpha is None and found.policy.alpha is not None and found.policy.alpha > operations.DEFAULT_ALPHA:
+        warnings.append(
+            f"{found.calibration_size} calibration scores cannot resolve the default alpha of "
+            f"{operations.DEFAULT_ALPHA}: {found.policy.alpha:.3g} was used"
+        )
+    return Answer(main="scores", fields=fields, picture=picture, warnings=warnings)
 
 
 async def _sample(model: LoadedModel, call: Call[schemas.SampleRequest], max_rows: int) -> Answer:

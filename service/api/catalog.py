@@ -139,7 +139,8 @@ def _accepts(manifest: Manifest) -> dict[str, Any]:
 
 def _paths(manifest: Manifest) -> dict[str, str]:
     return {
-        operation: f"/v1/models/{manifest.name}/{operation.path}" for operation in map(Operation, manifest.operations)
+        operation.value: f"/v1/models/{manifest.name}/{operation.path}"
+        for operation in map(Operation, manifest.operations)
     }
 
 
