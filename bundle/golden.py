@@ -46,7 +46,7 @@ class Golden:
             if rows.dtype != np.float32 or not np.isfinite(rows).all():
                 raise GoldenInvalid("golden.npz must hold finite float32 arrays")
         if self.inputs.ndim != 2 or self.latents.ndim != 2 or not len(self.inputs) == len(self.latents) > 0:
-            raise GoldenInvalid("golden.npz must hold inputs (n, d) and latents (n, k) with at least one row")
+            raise GoldenInvalid("golden.npz must hold inputs (n, d) and latents (n, k), n at least 1")
         for method, expected in self.expected.items():
             found = tuple(out.shape for out in expected.outputs)
             right = method.output_shapes(len(self.inputs), size=self.inputs.shape[1], latent_size=self.latents.shape[1])

@@ -182,6 +182,7 @@ class Manifest(_Frozen):
     def _agrees(self) -> Self:
         if len(set(self.operations)) != len(self.operations):
             raise ValueError("operations must be named once each")
+        json.dumps(self.hyper_parameters, allow_nan=False)  # in JSON, pydantic lets NaN and 1e999 through here
         if Operation.SAMPLE in self.operations and not self.variational:
             raise ValueError("only a variational bundle has a prior to sample from")
         if self.artefacts.get("torchscript") != (TORCHSCRIPT_FILE,):
@@ -228,18 +229,14 @@ def parse_manifest(content: bytes) -> Manifest:
             for fault in error.errors(include_input=False, include_url=False)[:20]
         )
         raise ManifestInvalid(f"manifest.json is not a valid manifest: {faults}") from None
-    # Pydantic lets the last of two equal keys win, and NaN through in free-form values; other readers would not agree.
-    json.loads(content, object_pairs_hook=_refuse_repeated, parse_constant=_refuse_constant)
+    # Pydantic lets the last of two equal keys win; other readers might take the first.
+    json.loads(content, object_pairs_hook=_refuse_repeated)
     return manifest
 
 
 def _refuse_repeated(pairs: list[tuple[str, object]]) -> None:
     if len({key for key, _ in pairs}) != len(pairs):
         raise ManifestInvalid("manifest.json is not a valid manifest: a key stands twice in one object")
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ManifestInvalid(f"manifest.json is not a valid manifest: {constant} is not JSON")
 
 
 def is_name(text: str) -> bool:
