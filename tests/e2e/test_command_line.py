@@ -1,0 +1,73 @@
+"""The `diabolo` command as a person uses it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import DIABOLO, ROOT, SHIPPED
+
+
+def run(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DIABOLO_")}
+    return subprocess.run(
+        [*DIABOLO, *arguments], cwd=ROOT, env=clean | variables, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_wrong_settings_are_all_named_at_once() -> None:
+    ended = run("serve", DIABOLO_PORT="high", DIABOLO_DEVICE="tpu", DIABOLO_MAX_ROWS="0")
+    assert ended.returncode == 1
+    assert all(name in ended.stderr for name in ("DIABOLO_PORT", "DIABOLO_DEVICE", "DIABOLO_MAX_ROWS"))
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_settings_in_force_are_shown() -> None:
+    ended = run("serve", "--show-settings", "--port", "9001", DIABOLO_POLL_SECONDS="7")
+    assert ended.returncode == 0
+    assert "DIABOLO_PORT=9001 " in ended.stdout
+    assert "DIABOLO_POLL_SECONDS=7.0 " in ended.stdout
+
+
+def test_a_gpu_that_is_not_there_is_refused_in_words() -> None:
+    ended = run("serve", DIABOLO_DEVICE="cuda:97")
+    assert ended.returncode == 1
+    assert "cuda:97" in ended.stderr
+    assert "no such GPU" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_missing_folder_of_bundles_is_named() -> None:
+    ended = run("serve", DIABOLO_MODELS_DIR="/nowhere/at-all")
+    assert ended.returncode == 1
+    assert "/nowhere/at-all" in ended.stderr
+
+
+def test_models_lists_the_shipped_bundles() -> None:
+    ended = run("models")
+    assert ended.returncode == 0
+    assert [line.split("/")[0] for line in ended.stdout.splitlines()] == SHIPPED
+
+
+def test_verify_replays_every_shipped_bundle() -> None:
+    ended = run("verify")
+    assert ended.returncode == 0, ended.stdout
+    assert ended.stdout.count(": sound, ") == len(SHIPPED)
+    assert ended.stdout.count("replayed on") == len(SHIPPED)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_damaged_bundle_is_reported(tmp_path: Path, strict: bool) -> None:
+    damaged = tmp_path / "fashion-vae" / "1"
+    shutil.copytree(next((ROOT / "models" / "fashion-vae").iterdir()), damaged)
+    program = damaged / "model.pt"
+    program.write_bytes(program.read_bytes()[:-1])
+    if strict:
+        ended = run("serve", DIABOLO_MODELS_DIR=str(tmp_path), DIABOLO_STRICT="1", DIABOLO_PORT="0")
+        assert "size-mismatch" in ended.stderr
+    else:
+        ended = run("verify", "--models-dir", str(tmp_path))
+        assert "size-mismatch" in ended.stdout
+    assert ended.returncode not in {0, None}

@@ -1,0 +1,85 @@
+"""How the server ends: in order, whatever is under way."""
+
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.e2e.conftest import DIABOLO, ROOT, Server, serving, wait_until_ready
+
+BODY = {"inputs": np.full((64, 784), 0.25).tolist()}
+
+
+def hammer(server: Server, outcomes: Counter[str], stop: threading.Event) -> None:
+    """Sends requests on one connection after the other and counts how they end; halves are counted as such."""
+    with httpx.Client(timeout=20) as client:
+        while not stop.is_set():
+            try:
+                response = client.post(f"{server.address}/v1/models/fashion-vae/reconstruct", json=BODY)
+            except (httpx.ConnectError, httpx.WriteError):
+                outcomes["not accepted"] += 1
+                return
+            except httpx.RemoteProtocolError as error:
+                outcomes["closed before an answer" if "without sending" in str(error) else "half"] += 1
+                return
+            except httpx.ReadError:
+                outcomes["closed before an answer"] += 1
+                return
+            whole = response.status_code == 200 and len(response.json()["outputs"]) == 64
+            outcomes["whole" if whole else f"status {response.status_code}"] += 1
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_under_load_ends_within_ten_seconds_and_no_answer_is_cut(sent: signal.Signals) -> None:
+    outcomes: Counter[str] = Counter()
+    stop = threading.Event()
+    with serving(ROOT / "models") as server:
+        wait_until_ready(server.address)
+        clients = [threading.Thread(target=hammer, args=(server, outcomes, stop)) for _ in range(8)]
+        for client in clients:
+            client.start()
+        while outcomes["whole"] < 40:
+            time.sleep(0.01)
+        started = time.monotonic()
+        server.process.send_signal(sent)
+        code = server.process.wait(timeout=20)
+        took = time.monotonic() - started
+        stop.set()
+        for client in clients:
+            client.join(timeout=20)
+    assert code == 0
+    assert took < 10
+    assert outcomes["half"] == 0
+    assert not [outcome for outcome in outcomes if outcome.startswith("status ") and outcome != "status 503"]
+
+
+def test_a_second_sigterm_changes_nothing() -> None:
+    with serving(ROOT / "models", drain_delay="1") as server:
+        wait_until_ready(server.address)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGTERM)
+        with httpx.Client() as client:
+            while client.get(f"{server.address}/readyz").status_code == 200:
+                pass
+            # Not ready any more, yet what still arrives during the delay is answered.
+            assert client.get(f"{server.address}/livez").status_code == 200
+            answer = client.post(f"{server.address}/v1/models/fashion-vae/sample", json={"count": 1, "seed": 1})
+            assert answer.status_code == 200
+        assert server.process.wait(timeout=20) == 0
+
+
+def test_a_taken_port_is_one_clear_line_and_a_failure() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = subprocess.run(
+            [*DIABOLO, "serve", "--port", port], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert ended.returncode != 0
+    assert "address already in use" in ended.stderr.lower()
+    assert "Traceback" not in ended.stderr
