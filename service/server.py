@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from bundle.read import scan
 from service.app import create_app
 from service.settings import Settings
 
@@ -26,20 +27,22 @@ def serve(settings: Settings) -> None:
         loop="uvloop",
         http="httptools",
         log_level=settings.log_level,
+        log_config=None,
         server_header=False,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
-    DrainingServer(config, app, drain_delay=settings.drain_delay).run()
+    DrainingServer(config, app, settings).run()
 
 
 class DrainingServer(uvicorn.Server):
     """uvicorn's server, but a signal turns readiness off first, a second SIGTERM changes nothing, a second Ctrl-C ends
     at once, and an orderly end is exit code 0 rather than death by the signal."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, *, drain_delay: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
         super().__init__(config)
         self._app = app
-        self._drain_delay = drain_delay
+        self._drain_delay = settings.drain_delay
+        self._models_dir = settings.models_dir
         self._signalled_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's signature
@@ -66,11 +69,12 @@ class DrainingServer(uvicorn.Server):
         port = self.servers[0].sockets[0].getsockname()[1]
         host = self.config.host if self.config.host not in {"0.0.0.0", "::"} else "127.0.0.1"
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        names = [location.name for location in scan(self._models_dir)]
+        model = f"{address}/v1/models/{'fashion-vae' if 'fashion-vae' in names or not names else names[0]}"
         sys.stdout.write(
             f"\nDiabolo serves  {address}\n"
             f"docs            {address}/docs\n"
-            f"try             curl {address}/v1/models\n"
-            f"                curl -o samples.png -H 'Accept: image/png' -d '{{\"count\": 64, \"seed\": 7}}' "
-            f"{address}/v1/models/fashion-vae/sample\n\n"
+            f"try             curl -s {model}/examples/4 |\n"
+            f"                  curl -H 'Accept: image/png' --data-binary @- -o picture.png {model}/reconstruct\n\n"
         )
         sys.stdout.flush()

@@ -43,7 +43,7 @@ def serving(models_dir: Path, **settings: str) -> Iterator[Server]:
     try:
         assert process.stdout is not None
         announcement = ""
-        while "sample" not in announcement:
+        while "picture.png" not in announcement:
             line = process.stdout.readline()
             assert line, "the server ended before it said where it is"
             announcement += line
