@@ -102,6 +102,8 @@ class Repository:
                 await self.refresh()
             except OSError as error:
                 logger.error("the folder of bundles cannot be listed: %s", error.strerror)
+            except Exception:  # a fault of our own must not end the watch in silence
+                logger.exception("looking through the folder of bundles failed")
             await asyncio.sleep(poll_seconds)
 
     async def refresh(self) -> None:
@@ -134,16 +136,22 @@ class Repository:
             proven = await asyncio.to_thread(prove, partial(read_bundle, location.path), self._open_runtime)
         except BundleError as error:
             refusal = Refusal(*key, error.reason, str(error), fingerprint)
-        except OSError as error:
-            refusal = Refusal(*key, "unreadable", error.strerror or "the folder cannot be read", fingerprint)
+        except OSError as error:  # the disk's trouble, not the folder's: no fingerprint, so that it is tried again
+            refusal = Refusal(*key, "unreadable", error.strerror or "the folder cannot be read", frozenset())
+        except Exception:  # a runtime may raise anything, and one bundle must not keep the others from being served
+            logger.exception("the program of %s/%d cannot be run", *key)
+            refusal = Refusal(
+                *key, "runtime-failed", "its program cannot be run here; the log has the cause", fingerprint
+            )
         else:
             model = self._make_loaded(proven)
             self.loaded = MappingProxyType({**self.loaded, key: model})
             self.refused = MappingProxyType({k: v for k, v in self.refused.items() if k != key})
             logger.info("loaded %s on %s in %.2f s", model.label, model.device, model.load_seconds)
             return
+        if self.refused.get(key) != refusal:
+            logger.error("refused %s/%d: %s: %s", refusal.name, refusal.version, refusal.reason, refusal.detail)
         self.refused = MappingProxyType({**self.refused, key: refusal})
-        logger.error("refused %s/%d: %s: %s", refusal.name, refusal.version, refusal.reason, refusal.detail)
 
     def _retire(self, keys: Iterable[Key]) -> None:
         """The versions are no longer found; they finish what they have accepted."""
