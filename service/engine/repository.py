@@ -165,9 +165,9 @@ class Repository:
 
 
 def _fingerprint(folder: Path) -> frozenset[tuple[str, int, int]]:
-    """Changes when a file of the folder does: name, size and time of change of each."""
+    """Changes when a file of the folder does, its permissions included: name, size and ctime of each."""
     try:
         entries = [(entry.name, entry.lstat()) for entry in folder.iterdir()]
     except OSError:
         return frozenset()
-    return frozenset((name, status.st_size, status.st_mtime_ns) for name, status in entries)
+    return frozenset((name, status.st_size, status.st_ctime_ns) for name, status in entries)
