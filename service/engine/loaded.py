@@ -71,14 +71,17 @@ class LoadedModel:
             )
 
     async def run(self, method: Method, rows: Floats) -> tuple[Floats, ...]:
-        """The arrays that `method` returns for rows (n, width), all finite.
+        """The arrays that `method` returns for rows (n, width), all finite and C-contiguous.
 
         Raises Overloaded, Draining or InternalError; InvalidContent when these rows, not their neighbours in the
         batch, are so large that the arithmetic overflows.
         """
         outputs = await self.batcher.submit(method, rows)
-        if not all(np.isfinite(output).all() for output in outputs):
-            raise InvalidContent(
-                f"the result of {method} is not finite: the values sent are far beyond {self.label}'s range"
-            )
-        return outputs
+        self.check_finite(*outputs)
+        # A program may return part of a larger array, which not every writer of answers can write.
+        return tuple(np.ascontiguousarray(output) for output in outputs)
+
+    def check_finite(self, *arrays: Floats) -> None:
+        """Returns when all values are finite; raises InvalidContent otherwise."""
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise InvalidContent(f"the result is not finite: the values sent are far beyond {self.label}'s range")
