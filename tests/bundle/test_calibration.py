@@ -26,11 +26,13 @@ def floats(values: list[float]) -> Floats:
 
 @st.composite
 def alphas(draw: st.DrawFn, n: int) -> float:
-    """Any alpha in [1 / (n + 1), 1): a multiple of 1 / (n + 1), a decimal as people write it, or any number."""
+    """Any alpha in [1 / (n + 1), 1): a multiple of 1 / (n + 1) or the number beside one, a decimal as people
+    write it, or any number."""
     multiple = st.integers(1, n).map(lambda rank: rank / (n + 1))
+    neighbour = st.builds(math.nextafter, multiple, st.sampled_from([0.0, 1.0]))
     decimal = st.integers(1, 999).map(lambda thousandths: thousandths / 1000)
     anything = st.floats(1 / (n + 1), 1, exclude_max=True)
-    alpha = draw(multiple | decimal | anything)
+    alpha = draw(multiple | neighbour | decimal | anything)
     assume(1 / (n + 1) <= alpha < 1)
     return alpha
 
@@ -57,12 +59,14 @@ def test_p_values_are_the_conformal_fractions(held_out: list[float], new: list[f
     assert all(calibration.smallest_p_value <= p <= 1 for p in p_values)
 
 
-@given(st.integers(1, 3000), st.data())
+@given(st.integers(2, 3000), st.data())
 def test_the_threshold_has_the_rank_that_exact_arithmetic_gives(n: int, data: st.DataObject) -> None:
-    """alpha is m / (n + 1) exactly: the m-th largest score, whatever floating point makes of alpha (n + 1)."""
-    rank = data.draw(st.integers(1, n))
+    """At alpha = m / (n + 1) it is the m-th largest score and just below the one after, whatever floating point makes
+    of alpha (n + 1)."""
+    rank = data.draw(st.integers(2, n))
     calibration = Calibration(np.arange(1, n + 1, dtype=np.float32))
     assert calibration.threshold(rank / (n + 1)) == n + 1 - rank
+    assert calibration.threshold(math.nextafter(rank / (n + 1), 0)) == n + 2 - rank
 
 
 @pytest.mark.parametrize("n", [9, 99, 999, 1999])
@@ -76,7 +80,7 @@ def test_decimal_alphas_do_not_slip(n: int) -> None:
             assert calibration.threshold(float(alpha)) == n + 1 - rank, alpha
 
 
-@given(SCORES, st.floats())
+@given(SCORES, st.floats() | st.sampled_from([0.0, 1.0, math.nextafter(1, 2), 1e-9]))
 def test_an_alpha_that_no_row_can_reach_is_refused(held_out: list[float], alpha: float) -> None:
     calibration = Calibration.fit(floats(held_out))
     assume(not 1 / (len(held_out) + 1) <= alpha < 1)

@@ -19,7 +19,7 @@ def test_versions_come_in_numerical_order_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "version",
-    ["01", "0", "-1", "+1", "1.0", "1 ", " 1", "1_0", "٣", "²", "1e3", "latest", ".1", ".2.abcdef01", "v1", "1~"],
+    ["01", "0", "-1", "+1", "1.0", "1 ", " 1", "1_0", "٣", "1٣", "²", "1e3", "latest", ".1", ".2.abcdef01", "v1", "1~"],
 )
 def test_a_folder_that_is_no_version_is_passed_over(tmp_path: Path, version: str) -> None:
     (tmp_path / "tiny" / version).mkdir(parents=True)

@@ -98,7 +98,9 @@ def visible(root: Path) -> list[bytes]:
 
 
 def leftovers(root: Path) -> list[str]:
-    return sorted(path.name for path in (root / "tiny").iterdir() if path.name.startswith("."))
+    """What stands beside the versions."""
+    versions = {str(location.version) for location in scan(root)}
+    return sorted(path.name for path in (root / "tiny").iterdir() if path.name not in versions)
 
 
 def test_everything_is_synced_before_the_rename_and_the_manifest_comes_last(steps: list[str]) -> None:
@@ -129,6 +131,7 @@ def test_a_writer_killed_at_any_step_leaves_the_old_state_or_the_new(
         assert os.WIFSIGNALED(status), f"the writer survived step {fatal}"
         renamed = "rename" in steps[:fatal]
         assert visible(root) == [OLD[TORCHSCRIPT_FILE]] + renamed * [NEW[TORCHSCRIPT_FILE]], steps[fatal]
+        assert all(name.startswith(".") for name in leftovers(root))
 
         publish(root, files=NEW, version=next_version(root, "tiny"))
         assert visible(root)[1] == NEW[TORCHSCRIPT_FILE]
