@@ -17,6 +17,7 @@ from service.errors import Fault, InvalidContent, NotCalibrated, OperationNotSup
 
 __all__ = [
     "DEFAULT_ALPHA",
+    "MAX_FLOAT32",
     "MAX_SEED",
     "Codes",
     "Interpolated",
@@ -40,6 +41,7 @@ __all__ = [
 DEFAULT_ALPHA = 0.01
 # The largest integer that every JSON reader keeps exactly (RFC 8259, section 6).
 MAX_SEED = 2**53 - 1
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class Codes(NamedTuple):
@@ -120,7 +122,10 @@ async def reconstruct(model: LoadedModel, inputs: Floats) -> Reconstructed:
     """Reconstructions with their errors, from one forward pass."""
     model.require(Operation.RECONSTRUCT)
     (outputs,) = await model.run(Method.RECONSTRUCT, inputs)
-    return Reconstructed(outputs, np.square(inputs - outputs).mean(axis=1))
+    with np.errstate(over="ignore"):
+        errors = np.square(inputs - outputs).mean(axis=1)
+    model.check_finite(errors)
+    return Reconstructed(outputs, errors)
 
 
 async def denoise(model: LoadedModel, inputs: Floats) -> Floats:
@@ -184,7 +189,9 @@ async def interpolate(
     model.require(Operation.INTERPOLATE)
     ends = np.concatenate([start, end])
     codes = ends if latents else (await model.run(Method.ENCODE, ends))[0]
-    path = path_between(codes[0], codes[1], steps=steps, method=method)
+    with np.errstate(over="ignore"):
+        path = path_between(codes[0], codes[1], steps=steps, method=method)
+    model.check_finite(path)
     return Interpolated(await _decode(model, path), path)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 
-from service.operations import DEFAULT_ALPHA, MAX_SEED
+from service.operations import DEFAULT_ALPHA, MAX_FLOAT32, MAX_SEED
 
 __all__ = [
     "AnomalyScoreAnswer",
@@ -106,7 +106,12 @@ class AnomalyScoreRequest(OperationRequest):
         description=f"flag rows whose p-value is at most this: the share of normal rows that may be flagged. "
         f"Without alpha and threshold: {DEFAULT_ALPHA}. In [1/(n + 1), 1), n the calibration size",
     )
-    threshold: float | None = Field(None, description="flag rows whose score is above this, instead of by alpha")
+    threshold: float | None = Field(
+        None,
+        ge=-MAX_FLOAT32,
+        le=MAX_FLOAT32,
+        description="flag rows whose score is above this, instead of by alpha",
+    )
     maps: bool = Field(False, description="also answer each element's share of the score; additive scores only")
 
     @model_validator(mode="after")
