@@ -27,7 +27,7 @@ def rows_from_npy(body: bytes, spec: RowSpec) -> Floats:
             raise ValueError
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read_header(file)
-    except (ValueError, EOFError, OSError, SyntaxError, TypeError, UnicodeDecodeError):
+    except Exception:  # of hostile bytes numpy's parser says ValueError, MemoryError, TokenError and more
         raise MalformedBody("the body is not a .npy file of format 1.0 or 2.0; numpy.save writes one") from None
     if dtype.kind not in NUMBER_KINDS:
         kind = "pickled objects, which are never opened" if dtype.hasobject else "no plain numbers"
@@ -36,13 +36,16 @@ def rows_from_npy(body: bytes, spec: RowSpec) -> Floats:
             faults=[Fault(f"the array's type is {str(dtype)[:40]}: {kind}", spec.pointer)],
         )
     start = file.tell()
-    if any(length < 0 for length in shape) or len(body) - start != math.prod(shape) * dtype.itemsize:
+    if not all(type(length) is int and 0 <= length <= len(body) for length in shape):
+        raise MalformedBody("the .npy header announces a shape that this body cannot have")
+    spec.check_shape(shape)
+    if len(body) - start != math.prod(shape) * dtype.itemsize:
         raise MalformedBody(
             f"the .npy header announces {list(shape)} of {dtype}, but {len(body) - start} bytes follow it"
         )
     raw = np.frombuffer(body, dtype=dtype, offset=start).reshape(shape, order="F" if fortran else "C")
     with np.errstate(over="ignore"):
-        rows = spec.shape_rows(np.array(raw, dtype=np.float32, order="C"))
+        rows = np.array(raw, dtype=np.float32, order="C").reshape(-1, spec.size)
     finite = np.isfinite(rows)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]

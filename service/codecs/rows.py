@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-from bundle.calibration import Floats
 from bundle.manifest import InputSpec
 from service.errors import Fault, InvalidContent, TooManyRows
 
@@ -50,14 +49,13 @@ class RowSpec(NamedTuple):
         if count > self.max_rows:
             raise TooManyRows(f"{count} rows were sent, at most {self.max_rows} are taken at a time")
 
-    def shape_rows(self, array: Floats) -> Floats:
-        """The array as rows (n, size), C-contiguous; a single row of shape (size,) counts as one.
+    def check_shape(self, shape: Shape) -> None:
+        """An array of this shape holds rows, or a single row by itself.
 
         Raises InvalidContent when the shape is none of those allowed, TooManyRows past the limit.
         """
-        if array.shape == (self.size,):
-            array = array[None]
-        if array.shape[1:] not in self.shapes:
-            raise self.invalid(Fault(f"the array has the shape {list(array.shape)}", self.pointer))
-        self.check_count(len(array))
-        return array.reshape(len(array), self.size)
+        if shape in self.shapes:
+            return
+        if shape[1:] not in self.shapes:
+            raise self.invalid(Fault(f"the array has the shape {str(list(shape))[:80]}", self.pointer))
+        self.check_count(shape[0])
