@@ -19,14 +19,14 @@ NUMBERS = {int, float}
 
 
 def rows_from_json(value: object, spec: RowSpec) -> Floats:
-    """The rows, float32 of shape (n, size), that a parsed JSON value holds.
+    """The rows, float32 of shape (n, size), that a parsed JSON value holds: an array of rows, or one row by itself.
 
     Raises InvalidContent that points at up to ten wrong places, or TooManyRows.
     """
     if not isinstance(value, list):
         raise spec.invalid(Fault(f"{_name(value)} stands where the array of rows belongs", spec.pointer))
     rows: list[object] = value
-    single = len(rows) == spec.size and type(rows[0]) in NUMBERS
+    single = _outline(value) in spec.shapes or (len(rows) > 0 and type(rows[0]) in NUMBERS)
     if single:
         rows = [value]
     spec.check_count(len(rows))
