@@ -37,13 +37,13 @@ def row_from_image(body: bytes, *, image_format: str, spec: ImageSpec, value_ran
     """
     try:
         picture = Image.open(io.BytesIO(body), formats=[image_format])
-        pixels = picture.width * picture.height
+        area = picture.width * picture.height
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooManyPixels(f"the picture has more than the {max_pixels} pixels that are decoded") from None
     except (OSError, ValueError, SyntaxError):
         raise MalformedBody(f"the body cannot be read as {image_format}") from None
-    if pixels > max_pixels:
-        raise TooManyPixels(f"the picture has {pixels} pixels, at most {max_pixels} are decoded")
+    if area > max_pixels:
+        raise TooManyPixels(f"the picture has {area} pixels, at most {max_pixels} are decoded")
     if picture.size not in {(spec.width, spec.height), (spec.height, spec.width)}:
         raise _wrong_size(picture, spec)
     try:
@@ -53,14 +53,18 @@ def row_from_image(body: bytes, *, image_format: str, spec: ImageSpec, value_ran
         raise MalformedBody(f"the {image_format} picture is damaged or cut short") from None
     if upright.size != (spec.width, spec.height):
         raise _wrong_size(upright, spec)
-    if upright.has_transparency_data:
-        upright = _opaque(upright.convert("RGBA"))
-    if spec.channels == 1 and upright.mode.startswith("I"):
-        values, highest = np.asarray(upright, dtype=np.float32), 65535.0
+    if upright.mode.startswith("I"):  # 16 bits of grey, which Pillow's conversions would clip to 8
+        grey = np.asarray(upright, dtype=np.float32)
+        _require_opaque(not (grey == upright.info.get("transparency", -1)).any())
+        pixels = np.repeat(grey[..., None], spec.channels, axis=-1) / np.float32(65535)
     else:
-        values, highest = np.asarray(upright.convert("L" if spec.channels == 1 else "RGB"), dtype=np.float32), 255.0
+        if upright.has_transparency_data:
+            upright = upright.convert("RGBA")
+            _require_opaque(upright.getextrema()[-1] == (255, 255))
+            upright = upright.convert("RGB")
+        pixels = np.asarray(upright.convert("L" if spec.channels == 1 else "RGB"), dtype=np.float32) / np.float32(255)
     low, high = value_range
-    return (low + values.reshape(1, spec.size) * np.float32((high - low) / highest)).astype(np.float32)
+    return np.float32(low) + pixels.reshape(1, spec.size) * np.float32(high - low)
 
 
 def png_from_rows(rows: Floats, *, spec: ImageSpec, value_range: Range, columns: int | None = None) -> bytes:
@@ -101,12 +105,11 @@ def _png(pixels: Bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _opaque(picture: Image.Image) -> Image.Image:
-    if picture.getextrema()[-1] != (255, 255):
+def _require_opaque(opaque: bool) -> None:
+    if not opaque:
         raise InvalidContent(
             "the picture must be opaque", faults=[Fault("it has transparent pixels; flatten it first", "#")]
         )
-    return picture.convert("RGB")
 
 
 def _wrong_size(picture: Image.Image, spec: ImageSpec) -> InvalidContent:
