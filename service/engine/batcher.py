@@ -148,7 +148,7 @@ class Batcher:
         try:
             rows = batch[0].rows if len(batch) == 1 else np.concatenate([entry.rows for entry in batch])
             started = self._clock()
-            outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, batch[0].method, rows)
+            outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._call, batch[0].method, rows)
             self._observe(len(rows), self._clock() - started)
             if any(len(output) != len(rows) for output in outputs):
                 raise RuntimeError(
@@ -166,6 +166,14 @@ class Batcher:
         except Exception:  # whatever a runtime raises concerns this batch alone
             logger.exception("a forward pass of %s failed", batch[0].method)
             self._fail(batch, InternalError("the forward pass failed"))
+
+    def _call(self, method: Method, rows: Floats) -> Outputs:
+        """`run`, whose failures are all plain exceptions: a future cannot carry StopIteration, and what is no Exception
+        at all would end the loop."""
+        try:
+            return self._run(method, rows)
+        except BaseException as error:
+            raise RuntimeError(f"{method} failed with {type(error).__name__}") from error
 
     def _observe(self, rows: int, seconds: float) -> None:
         """The drain rate follows recent batches, so that Retry-After tells the truth after a change of load."""
