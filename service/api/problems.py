@@ -4,6 +4,7 @@ import html
 import logging
 from inspect import cleandoc
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -73,8 +74,11 @@ def handle_problems(app: FastAPI) -> None:
         return _respond(request, NotFound("there is nothing at this path; /docs lists what there is"))
 
     async def refuse_bug(request: Request, error: Exception) -> Response:
-        logger.error("request %s failed", request_id_of(request.scope), exc_info=error)
-        return _respond(request, InternalError("the service failed; its log has the cause under this request_id"))
+        request_id = request_id_of(request.scope)
+        logger.error("request %s failed", request_id, exc_info=error)
+        problem = InternalError("the service failed; its log has the cause under this request_id")
+        # Starlette sends this answer from outside all middleware, so nobody else adds the field.
+        return _respond(request, problem, headers={"X-Request-ID": request_id})
 
     async def forget(request: Request, error: Exception) -> Response:
         logger.info("request %s: %s", request_id_of(request.scope), error or "its client went away")
@@ -132,7 +136,9 @@ def _document(
 
 
 def _respond(request: Request, error: ServiceError, *, headers: dict[str, str] | None = None) -> Response:
-    document = _document(error, instance=request.url.path[:256], request_id=request_id_of(request.scope))
+    # Not request.url: putting that together fails on a query that is no UTF-8.
+    instance = quote(request.scope["path"][:256])
+    document = _document(error, instance=instance, request_id=request_id_of(request.scope))
     fields = {"Cache-Control": "no-store", **(headers or {}), **error.headers}
     if error.status == 503:
         fields["Retry-After"] = str(document["retry_after_s"])
