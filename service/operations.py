@@ -198,12 +198,15 @@ async def interpolate(
 def draw_codes(size: int, *, seed: int, offset: int, count: int) -> Floats:
     """Standard normal codes (count, size): row i comes from Philox (Salmon et al. 2011) keyed by (seed, offset + i), so
     it never depends on `count`."""
-    return np.stack(
-        [
-            np.random.Generator(np.random.Philox(key=[seed, row])).standard_normal(size, dtype=np.float32)
-            for row in range(offset, offset + count)
-        ]
-    )
+    philox = np.random.Philox(key=[seed, offset])
+    generator, fresh = np.random.Generator(philox), philox.state
+    codes = np.empty((count, size), dtype=np.float32)
+    for index, code in enumerate(codes):
+        # A fifth of the time that a new generator per row takes: thousands of rows must not hold up the event loop.
+        fresh["state"]["key"][1] = offset + index
+        philox.state = fresh
+        generator.standard_normal(out=code, dtype=np.float32)
+    return codes
 
 
 def path_between(start: Floats, end: Floats, *, steps: int, method: InterpolationMethod) -> Floats:
