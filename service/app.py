@@ -13,6 +13,7 @@ from fastapi_offline import FastAPIOffline
 from bundle.read import Bundle
 from service.api.catalog import catalog_router
 from service.api.health import health_router
+from service.api.openapi import correct_openapi
 from service.api.operations import operations_router
 from service.api.problems import handle_problems
 from service.api.problems import router as problems_router
@@ -79,6 +80,8 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     app.include_router(catalog_router(repository))
     app.include_router(health_router(repository, lambda: bool(app.state.draining)))
     app.include_router(problems_router)
+
+    correct_openapi(app)
 
     @app.get("/", include_in_schema=False)
     async def home() -> RedirectResponse:

@@ -9,6 +9,9 @@ from service.engine.repository import Repository
 
 __all__ = ["health_router"]
 
+NOT_NOW = "Not now: starting, draining, or a bundle is not served"
+LOADING = {"ready": False, "draining": False, "scanned": False, "serving": [], "unserved": []}
+
 
 def health_router(repository: Repository, draining: Callable[[], bool]) -> APIRouter:
     """`/livez`: restart me unless it answers. `/readyz`: send traffic while it says 200."""
@@ -23,7 +26,9 @@ def health_router(repository: Repository, draining: Callable[[], bool]) -> APIRo
         "/readyz",
         operation_id="ready",
         summary="Should traffic be sent here?",
-        responses={503: {"model": Ready, "description": "Not now: starting, draining, or a bundle is not served"}},
+        responses={
+            503: {"model": Ready, "description": NOT_NOW, "content": {"application/json": {"example": LOADING}}}
+        },
     )
     async def ready(response: Response) -> Ready:
         """True once the folder has been gone through and every name in it has one version that can answer."""

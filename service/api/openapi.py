@@ -1,0 +1,42 @@
+"""The OpenAPI document: FastAPI's, put right where FastAPI cannot be told."""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from service.api.problems import MEDIA_TYPE
+
+__all__ = ["correct_openapi"]
+
+UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
+
+
+def correct_openapi(app: FastAPI) -> None:
+    """From here on the app's document says that errors are problem documents, and nothing of FastAPI's own errors."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    operation["responses"] = _responses(operation["responses"])
+            for name in UNUSED_SCHEMAS:
+                document["components"]["schemas"].pop(name, None)
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
+
+
+def _responses(responses: dict[str, Any]) -> dict[str, Any]:
+    """The same responses by status, without FastAPI's validation error, and errors of one media type only."""
+    found = {}
+    for status, response in sorted(responses.items()):
+        content = response["content"]
+        if MEDIA_TYPE in content:
+            content = {MEDIA_TYPE: {**content.pop("application/json"), **content[MEDIA_TYPE]}}
+        elif status == "422":
+            continue
+        found[status] = {**response, "content": content}
+    return found
