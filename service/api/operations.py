@@ -55,7 +55,7 @@ def operations_router(repository: Repository, settings: Settings) -> APIRouter:
                 summary=adapter.summary + (" (by a named version)" if versioned else ""),
                 response_class=Response,
                 responses={200: _answer_schema(adapter), **_problems(adapter)},
-                openapi_extra={"requestBody": _body_schema(adapter)},
+                openapi_extra={"parameters": _query_schema(adapter), "requestBody": _body_schema(adapter)},
             )
     return router
 
@@ -116,6 +116,23 @@ def _body_schema(adapter: Adapter[Any]) -> dict[str, Any]:
         for media in (Media.PNG, Media.JPEG):
             content[media] = {"schema": {"type": "string", "format": "binary", "description": "one row as a picture"}}
     return {"required": True, "content": {str(media): entry for media, entry in content.items()}}
+
+
+def _query_schema(adapter: Adapter[Any]) -> list[dict[str, Any]]:
+    """The parameters beside a binary body. Without defaults: the docs page would send those with a JSON body too."""
+    properties = adapter.request.model_json_schema()["properties"] if adapter.binary else {}
+    parameters = []
+    for name, schema in list(properties.items())[1:]:
+        plain = schema.get("anyOf", [schema])[0]
+        parameters.append(
+            {
+                "name": name,
+                "in": "query",
+                "description": f"only beside a body that is no JSON: {schema['description']}",
+                "schema": {key: value for key, value in plain.items() if key in {"type", "minimum", "maximum"}},
+            }
+        )
+    return parameters
 
 
 def _answer_schema(adapter: Adapter[Any]) -> dict[str, Any]:
