@@ -1,5 +1,6 @@
 """uvicorn around the app: opens the socket, says where it is, and ends in order."""
 
+import logging
 import signal
 import socket
 import sys
@@ -20,6 +21,7 @@ def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT: then not ready, `drain_delay` seconds later no new connections, what was accepted
     is answered within `drain_seconds`, and the process exits with 0. Exits with 3 when it cannot start."""
     app = create_app(settings)
+    logging.getLogger("uvicorn.access").addFilter(_is_no_probe)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -32,6 +34,12 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=settings.drain_seconds,
     )
     DrainingServer(config, app, settings).run()
+
+
+def _is_no_probe(record: logging.LogRecord) -> bool:
+    """Health probes come every few seconds for ever and say nothing while they succeed."""
+    path, status = (record.args[2], record.args[4]) if isinstance(record.args, tuple) else ("", 0)
+    return not (path in {"/livez", "/readyz"} and status == 200)
 
 
 class DrainingServer(uvicorn.Server):

@@ -37,8 +37,11 @@ def test_a_shirt_scores_normal_and_noise_is_flagged(server: Server, clothes: Flo
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_unseen_clothes_are_flagged_about_as_often_as_alpha_says(server: Server, clothes: Floats, name: str) -> None:
-    answer = post(server, f"{name}/anomaly-score", {"inputs": clothes[:4000].tolist(), "alpha": 0.05})
-    flagged = np.mean(np.asarray(answer["is_anomaly"]))
+    buffer = io.BytesIO()
+    np.save(buffer, clothes[:4000])
+    path = f"{server.address}/v1/models/{name}/anomaly-score?alpha=0.05"
+    answer = httpx.post(path, content=buffer.getvalue(), headers={"Content-Type": "application/x-npy"}, timeout=30)
+    flagged = np.mean(np.asarray(answer.json()["is_anomaly"]))
     # Calibration and test rows come from two files of one collection; four standard deviations of the Beta law of
     # the rate given n = 4,000 calibration rows, and of 4,000 draws, are 0.02.
     assert 0.03 < flagged < 0.07
