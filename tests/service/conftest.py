@@ -1,0 +1,24 @@
+"""Tests of the service: asyncio alone, no settings from outside, the same hypothesis examples on every machine."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("service", derandomize=True, deadline=None)
+settings.load_profile("service")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """What anyio's plugin runs coroutine tests on."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in [name for name in os.environ if name.startswith("DIABOLO_")]:
+            patch.delenv(variable)
+        yield
