@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -22,3 +23,11 @@ def _no_settings_from_outside() -> Iterator[None]:
         for variable in [name for name in os.environ if name.startswith("DIABOLO_")]:
             patch.delenv(variable)
         yield
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty folder of bundles."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return folder

@@ -1,0 +1,76 @@
+"""Repositories over folders of tiny bundles, and ways to spoil those."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+
+from bundle.calibration import Floats
+from bundle.golden import Expected, Golden
+from bundle.manifest import FeatureStatistics, InputSpec, LatentSpec, Score
+from bundle.operations import Method, Operation
+from service.engine.loaded import LoadedModel
+from service.engine.repository import Repository
+from service.engine.runtimes import OpenRuntime
+from tests.bundle_factory import make_files, publish, run
+from tests.service.programs import PATIENCE, FakeRuntime
+
+__all__ = ["WIDE", "publish_wide", "refusals", "repository_of", "run_wide", "truncate"]
+
+WIDE = 6
+
+
+@contextlib.asynccontextmanager
+async def repository_of(
+    root: Path, open_runtime: OpenRuntime = lambda _: FakeRuntime(run), *, refresh: bool = True
+) -> AsyncIterator[Repository]:
+    """The repository of this folder, which it has gone through once unless told not to; closed at the end."""
+    repository = Repository(
+        root,
+        open_runtime=open_runtime,
+        make_loaded=lambda proven: LoadedModel(proven, max_batch_rows=4, max_pending_rows=64),
+        drain_seconds=PATIENCE,
+    )
+    if refresh:
+        await repository.refresh()
+    try:
+        yield repository
+    finally:
+        await repository.close()
+
+
+def refusals(repository: Repository) -> dict[tuple[str, int], str]:
+    """The reason of each refused version."""
+    return {key: refusal.reason for key, refusal in repository.refused.items()}
+
+
+def truncate(folder: Path) -> None:
+    """The bundle's program lacks its last byte."""
+    path = folder / "model.pt"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def run_wide(method: Method, rows: Floats) -> tuple[Floats, ...]:
+    """What the wide bundle answers: rows of six, codes of three, the tiny bundle's arithmetic."""
+    return (np.hstack([rows, rows]) if method is Method.DECODE else rows[:, : WIDE // 2],)
+
+
+def publish_wide(root: Path) -> Path:
+    """A bundle called `wide`: no image, no declared range, no maps, and nothing but codes both ways."""
+    inputs = np.linspace(0, 1, 2 * WIDE, dtype=np.float32).reshape(2, WIDE)
+    latents = inputs[:, : WIDE // 2]
+    expected = {
+        method: Expected(run_wide(method, rows)) for method, rows in ((Method.ENCODE, inputs), (Method.DECODE, latents))
+    }
+    zeros, ones = (0.0,) * WIDE, (1.0,) * WIDE
+    return publish(
+        root,
+        name="wide",
+        files=make_files() | {"golden.npz": Golden(inputs, latents, expected).to_bytes()},
+        operations=(Operation.ENCODE, Operation.DECODE),
+        input=InputSpec(size=WIDE),
+        latent=LatentSpec(size=WIDE // 2),
+        score=Score(kind="reconstruction_error", additive=False),
+        statistics=FeatureStatistics(mean=zeros, standard_deviation=ones, minimum=zeros, maximum=ones),
+    )

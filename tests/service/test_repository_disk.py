@@ -1,0 +1,212 @@
+"""The repository and a disk that changes, fails or loses folders while it is looked at."""
+
+import asyncio
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import service.engine.repository as module
+from bundle.read import Bundle, Location, read_bundle, scan
+from service.engine.repository import Repository
+from tests.bundle_factory import publish, run
+from tests.service.programs import PATIENCE, FakeRuntime
+from tests.service.repositories import refusals, repository_of, truncate
+
+Reads = list[Path]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    """The folders that were opened, in order."""
+    opened: Reads = []
+
+    def counted(folder: Path) -> Bundle:
+        opened.append(folder)
+        return read_bundle(folder)
+
+    monkeypatch.setattr(module, "read_bundle", counted)
+    return opened
+
+
+def until_ctime_changes(path: Path, change: Callable[[], object]) -> None:
+    """The change is made, and again until the kernel's clock, which ticks in milliseconds, has moved on."""
+    before = path.stat().st_ctime_ns
+    while path.stat().st_ctime_ns == before:
+        change()
+
+
+async def test_a_refused_folder_is_opened_again_only_when_it_has_changed(root: Path, reads: Reads) -> None:
+    folder = publish(root)
+    truncate(folder)
+    async with repository_of(root) as repository:
+        await repository.refresh()
+        await repository.refresh()
+        assert reads == [folder]
+        (folder / "strange.txt").write_text("?")
+        await repository.refresh()
+        assert reads == [folder] * 2
+        assert refusals(repository) == {("tiny", 1): "unknown-file"}
+
+
+async def test_a_loaded_folder_is_not_opened_again(root: Path, reads: Reads) -> None:
+    folder = publish(root)
+    async with repository_of(root) as repository:
+        truncate(folder)
+        await repository.refresh()
+        assert reads == [folder]
+        assert repository.ready
+
+
+async def test_a_repair_that_keeps_size_and_time_is_noticed(root: Path) -> None:
+    path = publish(root) / "model.pt"
+    good, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+
+    def put(content: bytes) -> None:
+        path.write_bytes(content)
+        os.utime(path, ns=times)
+
+    put(good[::-1])
+    async with repository_of(root) as repository:
+        assert refusals(repository) == {("tiny", 1): "hash-mismatch"}
+        until_ctime_changes(path, lambda: put(good))
+        await repository.refresh()
+        assert refusals(repository) == {}
+        assert repository.get("tiny").label == "tiny/1"
+
+
+async def test_a_repair_of_permissions_is_noticed(root: Path, reads: Reads) -> None:
+    folder = publish(root)
+    truncate(folder)
+    async with repository_of(root) as repository:
+        until_ctime_changes(folder / "model.pt", lambda: (folder / "model.pt").chmod(0o640))
+        await repository.refresh()
+        assert len(reads) == 2
+
+
+async def test_what_the_disk_could_not_read_is_tried_again_and_logged_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = [OSError(errno.EMFILE, "Too many open files", "/secret/path") for _ in range(2)]
+
+    def unreliable(folder: Path) -> Bundle:
+        if failures:
+            raise failures.pop()
+        return read_bundle(folder)
+
+    publish(root)
+    monkeypatch.setattr(module, "read_bundle", unreliable)
+    async with repository_of(root) as repository:
+        assert refusals(repository) == {("tiny", 1): "unreadable"}
+        assert repository.refused["tiny", 1].detail == "Too many open files"
+        await repository.refresh()
+        assert caplog.text.count("refused tiny/1") == 1
+        await repository.refresh()
+        assert refusals(repository) == {}
+        assert repository.ready
+
+
+@pytest.mark.parametrize("vanishes", ["before it is opened", "between its manifest and its files"])
+async def test_a_folder_that_vanishes_during_a_scan_is_refused_until_the_next_and_then_forgotten(
+    root: Path, monkeypatch: pytest.MonkeyPatch, vanishes: str
+) -> None:
+    publish(root, name="stays")
+    gone = publish(root, name="goes")
+
+    def scan_and_lose(folder: Path) -> list[Location]:
+        locations = scan(folder)
+        if vanishes == "before it is opened":
+            shutil.rmtree(gone.parent, ignore_errors=True)
+        return locations
+
+    def read_and_lose(folder: Path) -> Bundle:
+        if folder == gone:
+            (folder / "model.pt").unlink(missing_ok=True)
+        return read_bundle(folder)
+
+    monkeypatch.setattr(module, "scan", scan_and_lose)
+    monkeypatch.setattr(module, "read_bundle", read_and_lose)
+    async with repository_of(root) as repository:
+        assert refusals(repository).keys() == {("goes", 1)}
+        assert refusals(repository)["goes", 1] in {"manifest-missing", "missing-file"}
+        assert repository.get("stays").label == "stays/1"
+        shutil.rmtree(gone.parent, ignore_errors=True)
+        await repository.refresh()
+        assert refusals(repository) == {}
+        assert repository.ready
+
+
+@pytest.fixture
+def scans(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """Errors that the next scans raise, first to last, before scans succeed again."""
+    failures: list[Exception] = []
+
+    def unreliable(root: Path) -> list[Location]:
+        if failures:
+            raise failures.pop(0)
+        return scan(root)
+
+    monkeypatch.setattr(module, "scan", unreliable)
+    return failures
+
+
+async def watched(repository: Repository, condition: Callable[[], bool]) -> None:
+    """The repository is watched until the condition holds."""
+    watch = asyncio.create_task(repository.watch(0.001))
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            assert not watch.done()
+            await asyncio.sleep(0.001)
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "logged"),
+    [
+        (OSError(errno.EACCES, "Permission denied", "/secret/path"), "cannot be listed: Permission denied"),
+        (RuntimeError("a fault of our own"), "looking through the folder of bundles failed"),
+    ],
+    ids=["the folder cannot be listed", "a fault"],
+)
+async def test_a_failed_look_is_logged_and_the_watch_goes_on(
+    root: Path, scans: list[Exception], caplog: pytest.LogCaptureFixture, error: Exception, logged: str
+) -> None:
+    publish(root)
+    async with repository_of(root, refresh=False) as repository:
+        scans += [error, error]
+        await watched(repository, lambda: repository.scanned)
+        assert repository.get("tiny").label == "tiny/1"
+        assert caplog.text.count(logged) == 2
+
+
+async def test_a_folder_that_cannot_be_listed_retires_nothing(root: Path, scans: list[Exception]) -> None:
+    publish(root)
+    async with repository_of(root) as repository:
+        scans += [OSError(errno.EIO, "Input/output error")]
+        await watched(repository, lambda: not scans)
+        assert repository.get("tiny").batcher.alive
+
+
+async def test_the_folder_of_bundles_may_appear_later(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    async with repository_of(root, refresh=False) as repository:
+        with pytest.raises(FileNotFoundError):
+            await repository.refresh()
+        assert not repository.ready
+        publish(root)
+        await watched(repository, lambda: repository.scanned)
+        assert repository.get("tiny").label == "tiny/1"
+
+
+async def test_closing_drains_every_bundle(root: Path) -> None:
+    publish(root, name="one")
+    publish(root, name="two")
+    async with repository_of(root, lambda _: FakeRuntime(run)) as repository:
+        models = repository.newest()
+        await repository.close()
+        assert repository.newest() == []
+        assert not any(model.batcher.alive for model in models)
