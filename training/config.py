@@ -1,0 +1,101 @@
+"""One run, complete: everything that decides what comes out, and nothing else."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import JsonValue
+
+from bundle.manifest import is_name
+from bundle.operations import Family
+from training.data import SOURCES, SplitSizes
+from training.errors import ConfigInvalid
+from training.networks import Architecture
+from training.objectives import Objective, Variational
+
+__all__ = ["Config", "Fitting"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """How the objective is minimised: Adam (Kingma & Ba 2015) until `epochs`, or until the validation loss has not
+    fallen for `patience` epochs. `cosine` lets the rate of learning fall to 0 along half a cosine over all epochs."""
+
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    patience: int = 10
+
+    def faults(self) -> list[str]:
+        """What contradicts itself, in words; empty when nothing does."""
+        found = []
+        for field in ("epochs", "batch_size", "learning_rate", "patience"):
+            if getattr(self, field) <= 0:
+                found.append(f"{field} lies above 0")
+        if self.schedule not in ("constant", "cosine"):
+            found.append(f"no schedule is called {self.schedule!r}; there are constant and cosine")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A run. Equal configurations, data, machine and packages give bit-equal weights."""
+
+    recipe: str
+    description: str
+    source: str
+    splits: SplitSizes
+    architecture: Architecture
+    objective: Objective
+    fitting: Fitting
+    score: Literal["reconstruction_error", "negative_elbo"] = "reconstruction_error"
+    seed: int = 0
+
+    @property
+    def family(self) -> Family:
+        """The kind of autoencoder that comes out."""
+        return self.objective.family
+
+    @property
+    def variational(self) -> bool:
+        """True when the network encodes distributions."""
+        return self.family is Family.VARIATIONAL
+
+    def check(self) -> None:
+        """Nothing contradicts itself. Raises ConfigInvalid with every fault at once."""
+        faults = [*self.architecture.faults(), *self.objective.faults(), *self.fitting.faults()]
+        if not is_name(self.recipe):
+            faults.append(f"{self.recipe!r} cannot name a bundle")
+        if self.source not in SOURCES:
+            faults.append(f"no data source is called {self.source!r}; there are {', '.join(SOURCES)}")
+        if (
+            min(self.splits.validation, self.splits.calibration, 1 if self.splits.test is None else self.splits.test)
+            < 1
+        ):
+            faults.append("every split needs at least one row")
+        if self.score not in ("reconstruction_error", "negative_elbo"):
+            faults.append(f"no score is called {self.score!r}; there are reconstruction_error and negative_elbo")
+        if self.score == "negative_elbo" and not self.variational:
+            faults.append("a negative ELBO is the score of a variational bundle only")
+        if (
+            isinstance(self.objective, Variational)
+            and self.objective.likelihood == "bernoulli"
+            and self.architecture.output != "sigmoid"
+        ):
+            faults.append("a Bernoulli likelihood needs a sigmoid output")
+        if not 0 <= self.seed < 2**63:
+            faults.append("the seed lies in [0, 2^63)")
+        if faults:
+            raise ConfigInvalid(f"the configuration of {self.recipe} cannot be run: {'; '.join(faults)}")
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """Every value, nested as here, with the family of the objective beside its values."""
+        values: dict[str, JsonValue] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return {"family": self.family.value, **values}
+
+    def digest(self, data_digest: str) -> str:
+        """SHA-256 (hexadecimal) of this configuration together with the data that it runs on."""
+        return hashlib.sha256(json.dumps([self.as_json(), data_digest], sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,125 @@
+"""Network -> TorchScript program. The only file of training that touches `torch.jit`."""
+
+import io
+import zipfile
+from collections.abc import Collection
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bundle.calibration import Floats
+from bundle.golden import Expected, Golden
+from bundle.operations import Method
+from bundle.torchscript import silence_deprecation
+from training.errors import ParityError
+from training.networks import Autoencoder, VariationalAutoencoder
+from training.scores import AnomalyScore, ReconstructionError
+
+__all__ = ["TOLERANCE", "Artefact", "Program", "check_parity", "export", "golden_probe"]
+
+TOLERANCE = 1e-5
+BATCH_ROWS = 1024
+
+
+class Program(nn.Module):
+    """Every method that a bundle can export, under its name: all row-wise, float32 in and out, none of them drawing."""
+
+    def __init__(self, network: Autoencoder, score: AnomalyScore) -> None:
+        super().__init__()
+        self.network = network
+        self.score = score
+        self.eval().requires_grad_(False)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.network.encode(x)
+
+    def encode_distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if not isinstance(self.network, VariationalAutoencoder):
+            raise TypeError("only a variational network encodes distributions")
+        return self.network.encode_distribution(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.network.decode(z)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self.network.reconstruct(x)
+
+    def denoise(self, x: Tensor) -> Tensor:
+        return self.network.reconstruct(x)
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.score(x)
+        return scores
+
+    def anomaly_map(self, x: Tensor) -> Tensor:
+        if not isinstance(self.score, ReconstructionError):
+            raise TypeError("only an additive score has a map")
+        return self.score.anomaly_map(x)
+
+
+class Artefact:
+    """An exported program as anyone else would open it: from its bytes."""
+
+    def __init__(self, content: bytes) -> None:
+        silence_deprecation()
+        self._program = torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]  # torch's own
+
+    def run(self, method: Method, rows: Floats) -> tuple[Floats, ...]:
+        """What `method` returns for rows (n, d), or codes (n, k): one array, two for `encode_distribution`."""
+        function = getattr(self._program, method.value)
+        batches = torch.split(torch.from_numpy(np.ascontiguousarray(rows)), BATCH_ROWS)
+        with torch.no_grad():
+            answers = [answer if isinstance(answer, tuple) else (answer,) for answer in map(function, batches)]
+        return tuple(torch.cat(parts).numpy() for parts in zip(*answers, strict=True))
+
+
+def export(program: Program, methods: Collection[Method], *, rows: Tensor) -> bytes:
+    """The bytes of model.pt with `methods`, traced on `rows` (n, d). They name no path of this machine."""
+    silence_deprecation()
+    latents = program.encode(rows)
+    examples = {method.value: latents if method.takes_latents else rows for method in sorted(methods)}
+    # check_parity looks closer than a check of the trace would.
+    traced = torch.jit.trace_module(program, examples, check_trace=False)  # type: ignore[no-untyped-call]  # torch's own
+    buffer = io.BytesIO()
+    torch.jit.save(traced, buffer)
+    return _without_source_paths(buffer.getvalue())
+
+
+def check_parity(artefact: Artefact, program: Program, methods: Collection[Method], *, rows: Tensor) -> float:
+    """The largest error of the exported program against `program` itself, for one of `rows` (n, d) and for all.
+
+    Raises ParityError where it is beyond 1e-5, relative and absolute.
+    """
+    largest = 0.0
+    for x in (rows[:1], rows):
+        for method in sorted(methods):
+            given = program.encode(x) if method.takes_latents else x
+            wanted = getattr(program, method.value)(given)
+            outputs = artefact.run(method, given.numpy())
+            for actual, expected in zip(outputs, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
+                error = float(np.abs(actual - expected.numpy()).max())
+                if not np.allclose(actual, expected.numpy(), rtol=TOLERANCE, atol=TOLERANCE):
+                    raise ParityError(
+                        f"the exported {method.value} is off the network's by {error:.3g} for {len(x)} rows"
+                    )
+                largest = max(largest, error)
+    return largest
+
+
+def golden_probe(artefact: Artefact, methods: Collection[Method], *, rows: Floats) -> Golden:
+    """The golden probe of `rows` (n, d): their codes, and what the exported program makes of both."""
+    (latents,) = artefact.run(Method.ENCODE, rows)
+    answers = {method: artefact.run(method, latents if method.takes_latents else rows) for method in sorted(methods)}
+    return Golden(rows, latents, {method: Expected(outputs) for method, outputs in answers.items()})
+
+
+def _without_source_paths(program: bytes) -> bytes:
+    """The same program without the debug entries, in which torch notes where on this machine each operation was
+    written. Nothing but error messages reads them."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(program)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as new:
+        for entry in old.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                new.writestr(zipfile.ZipInfo(entry.filename), old.read(entry))
+    return buffer.getvalue()

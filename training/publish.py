@@ -1,0 +1,215 @@
+"""From a configuration to a published bundle, in the order that keeps the figures honest:
+fit -> export -> calibrate the exported program -> evaluate -> report -> write."""
+
+import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from bundle.manifest import (
+    CALIBRATION_FILE,
+    CARD_FILE,
+    GOLDEN_FILE,
+    PREVIEW_FILE,
+    TORCHSCRIPT_FILE,
+    CalibrationSummary,
+    FeatureStatistics,
+    InputSpec,
+    LatentSpec,
+    Manifest,
+    Provenance,
+    Score,
+    is_name,
+)
+from bundle.operations import Family, Operation, methods_of
+from bundle.write import next_version, write_bundle
+from training.calibrate import calibrate, map_ceiling
+from training.config import Config
+from training.data import DataSet, Splits, load, split
+from training.errors import ConfigInvalid
+from training.evaluate import evaluate
+from training.export import Artefact, Program, check_parity, export, golden_probe
+from training.fit import CHECKPOINT_FILE, Epoch, fit
+from training.networks import build
+from training.report import card, preview
+from training.scores import score_of
+
+__all__ = ["Places", "Published", "operations_of", "publish"]
+
+PROBE_ROWS = 16
+PARITY_ROWS = 256
+PACKAGES = ("diabolo", "numpy", "pytorch-lightning", "scikit-learn", "torch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where bundles go, where data sets lie, and where unfinished runs and the logs of losses are kept."""
+
+    models: Path
+    data: Path
+    runs: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Published:
+    """A bundle as it lies on disk, the epochs that led to it, and the folder of the run with its log of losses."""
+
+    path: Path
+    manifest: Manifest
+    epochs: list[Epoch]
+    run: Path
+
+
+def publish(
+    config: Config,
+    places: Places,
+    *,
+    name: str | None = None,
+    command: str,
+    fresh: bool = False,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> Published:
+    """The bundle that `config` describes is trained and published as the next version of `name` (the recipe's name).
+
+    A run that was interrupted goes on where it stopped, unless `fresh`. `command` is how to repeat it. Raises
+    TrainingError for a known reason not to, OSError when the disk refuses; then nothing was published.
+    """
+    config.check()
+    name = name or config.recipe
+    if not is_name(name):
+        raise ConfigInvalid(f"{name!r} cannot name a bundle; use small letters, digits, '.', '_' and '-', at most 64")
+
+    data = load(config.source, places.data)
+    digest = data.digest
+    splits = split(data, config.splits, seed=config.seed)
+    train = data.features[splits.train]
+    run = places.runs / f"{config.recipe}-{config.digest(digest)[:12]}"
+    if fresh:
+        (run / CHECKPOINT_FILE).unlink(missing_ok=True)
+
+    network = build(data.size, config.architecture, variational=config.variational, bounds=data.range, seed=config.seed)
+    if config.architecture.standardise:
+        network.standardise_by(train, one_scale=data.image is not None)
+    epochs = fit(
+        network,
+        config.objective,
+        settings=config.fitting,
+        train=train,
+        validation=data.features[splits.validation],
+        seed=config.seed,
+        folder=run,
+        on_epoch=on_epoch,
+    )
+
+    score = score_of(config, network)
+    operations = operations_of(config.family)
+    methods = methods_of(frozenset(operations), variational=config.variational, additive_score=score.additive)
+    held_out = data.features[splits.calibration]
+    program = Program(network, score)
+    content = export(program, methods, rows=held_out[:PARITY_ROWS])
+    artefact = Artefact(content)
+    check_parity(artefact, program, methods, rows=held_out[:PARITY_ROWS])
+    calibration = calibrate(artefact, held_out.numpy())
+
+    test = data.features[splits.test]
+    probe = test[:PROBE_ROWS].numpy()
+    version_number = next_version(places.models, name)
+    draft = Manifest(
+        name=name,
+        version=version_number,
+        family=config.family,
+        description=config.description,
+        operations=operations,
+        input=InputSpec(size=data.size, range=data.range, image=data.image),
+        latent=LatentSpec(size=config.architecture.latent),
+        statistics=_statistics(train),
+        score=Score(
+            kind=score.kind,
+            additive=score.additive,
+            map_ceiling=map_ceiling(artefact, held_out.numpy()) if score.additive else None,
+        ),
+        calibration=CalibrationSummary(
+            size=calibration.size,
+            minimum=float(calibration.scores[0]),
+            median=float(np.median(calibration.scores)),
+            maximum=float(calibration.scores[-1]),
+        ),
+        metrics=evaluate(artefact, config, train=train, test=test, calibration=calibration, bounds=data.range),
+        hyper_parameters=config.as_json(),
+        provenance=_provenance(config, data, splits, digest=digest, command=command),
+        artefacts={"torchscript": (TORCHSCRIPT_FILE,)},
+        files={},
+    )
+    files = {
+        TORCHSCRIPT_FILE: content,
+        GOLDEN_FILE: golden_probe(artefact, methods, rows=probe).to_bytes(),
+        CALIBRATION_FILE: calibration.to_bytes(),
+        CARD_FILE: card(draft).encode(),
+    }
+    if data.image is not None:
+        title = f"{name} {version_number}: {config.family.value}, {data.size} values to {config.architecture.latent}"
+        files[PREVIEW_FILE] = preview(artefact, config, rows=probe, image=data.image, title=title)
+    path = write_bundle(places.models, files, manifest=lambda entries: draft.model_copy(update={"files": entries}))
+    (run / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return Published(path, draft, epochs, run)
+
+
+def operations_of(family: Family) -> tuple[Operation, ...]:
+    """What a bundle of this family offers, in the order in which it is listed."""
+    of_family = {Family.DENOISING: Operation.DENOISE, Family.VARIATIONAL: Operation.SAMPLE}
+    special = set(of_family.values()) - {of_family.get(family)}
+    return tuple(operation for operation in Operation if operation not in special)
+
+
+def _statistics(train: Tensor) -> FeatureStatistics:
+    """Seven digits are what a float32 holds; more would only fill the manifest."""
+
+    def rounded(values: Tensor) -> tuple[float, ...]:
+        return tuple(float(f"{value:.7g}") for value in values.tolist())
+
+    return FeatureStatistics(
+        mean=rounded(train.mean(dim=0)),
+        standard_deviation=rounded(train.std(dim=0, correction=0)),
+        minimum=rounded(train.amin(dim=0)),
+        maximum=rounded(train.amax(dim=0)),
+    )
+
+
+def _provenance(config: Config, data: DataSet, splits: Splits, *, digest: str, command: str) -> Provenance:
+    return Provenance(
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        recipe=config.recipe,
+        seed=config.seed,
+        data_source=data.source,
+        data_digest=digest,
+        splits={field: len(rows) for field, rows in splits._asdict().items()},
+        source_commit=_source_commit(),
+        packages={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+    )
+
+
+def _source_commit() -> str | None:
+    """The commit of the checkout that this file is in; None where there is none, or where its tree was changed.
+    Bundles do not count: they are what is made."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root or git(
+            "status", "--porcelain", "--", ".", ":!models"
+        ):
+            return None
+        return git("rev-parse", "HEAD")
+    except (OSError, subprocess.CalledProcessError):
+        return None

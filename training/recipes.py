@@ -1,0 +1,106 @@
+"""The committed runs: each is a function that returns one complete configuration."""
+
+from collections.abc import Callable
+
+from training.config import Config, Fitting
+from training.corruption import Corruption
+from training.data import SplitSizes
+from training.errors import TrainingError
+from training.networks import Architecture
+from training.objectives import Denoising, Vanilla, Variational
+
+__all__ = ["RECIPES", "recipe"]
+
+# 60,000 rows outside the test file: 54,000 to train on.
+_MNIST_LAYOUT = SplitSizes(validation=2_000, calibration=4_000)
+
+
+def digits_vae() -> Config:
+    """A small variational autoencoder of handwritten digits: offline, in seconds."""
+    return Config(
+        recipe="digits-vae",
+        description="Variational autoencoder of handwritten digits of 8 x 8 pixels",
+        source="digits",
+        splits=SplitSizes(validation=97, calibration=400, test=300),
+        architecture=Architecture(hidden=(128,), latent=8),
+        objective=Variational(),
+        fitting=Fitting(epochs=150, batch_size=50, learning_rate=2e-3, patience=30),
+    )
+
+
+def fashion_vanilla() -> Config:
+    """A deterministic autoencoder of clothes: 64 values for an image."""
+    return Config(
+        recipe="fashion-vanilla",
+        description="Autoencoder of pictures of clothes (28 x 28 pixels, Fashion-MNIST) with codes of 64 values",
+        source="fashion-mnist",
+        splits=_MNIST_LAYOUT,
+        architecture=Architecture(hidden=(400,), latent=64, activation="silu", layer_norm=True),
+        objective=Vanilla(),
+        fitting=Fitting(epochs=40, learning_rate=2e-3),
+    )
+
+
+def fashion_denoising() -> Config:
+    """A denoising autoencoder of clothes, against Gaussian noise of standard deviation 0.2, clipped."""
+    return Config(
+        recipe="fashion-denoising",
+        description="Denoising autoencoder of pictures of clothes (28 x 28 pixels, Fashion-MNIST)",
+        source="fashion-mnist",
+        splits=_MNIST_LAYOUT,
+        architecture=Architecture(hidden=(512,), latent=128, activation="silu", layer_norm=True),
+        objective=Denoising(corruption=Corruption(kind="gaussian", strength=0.2), bounds=(0.0, 1.0)),
+        fitting=Fitting(epochs=40, learning_rate=2e-3),
+    )
+
+
+def fashion_vae() -> Config:
+    """The textbook's variational autoencoder, 784-400-20, of clothes."""
+    return Config(
+        recipe="fashion-vae",
+        description="Variational autoencoder of pictures of clothes (28 x 28 pixels, Fashion-MNIST), 784-400-20",
+        source="fashion-mnist",
+        splits=_MNIST_LAYOUT,
+        architecture=Architecture(hidden=(400,), latent=20),
+        objective=Variational(),
+        fitting=Fitting(epochs=60),
+    )
+
+
+def mnist_vanilla() -> Config:
+    """A deterministic autoencoder of handwritten digits of 28 x 28 pixels."""
+    return Config(
+        recipe="mnist-vanilla",
+        description="Autoencoder of handwritten digits (28 x 28 pixels, MNIST) with codes of 32 values",
+        source="mnist",
+        splits=_MNIST_LAYOUT,
+        architecture=Architecture(hidden=(400,), latent=32, activation="silu", layer_norm=True),
+        objective=Vanilla(),
+        fitting=Fitting(epochs=40, learning_rate=2e-3),
+    )
+
+
+def mnist_vae() -> Config:
+    """The textbook's variational autoencoder, 784-400-20, of handwritten digits."""
+    return Config(
+        recipe="mnist-vae",
+        description="Variational autoencoder of handwritten digits (28 x 28 pixels, MNIST), 784-400-20",
+        source="mnist",
+        splits=_MNIST_LAYOUT,
+        architecture=Architecture(hidden=(400,), latent=20),
+        objective=Variational(),
+        fitting=Fitting(epochs=60),
+    )
+
+
+RECIPES: dict[str, Callable[[], Config]] = {
+    function.__name__.replace("_", "-"): function
+    for function in (digits_vae, fashion_vanilla, fashion_denoising, fashion_vae, mnist_vanilla, mnist_vae)
+}
+
+
+def recipe(name: str) -> Config:
+    """The configuration of the recipe `name`. Raises TrainingError, which lists them all, for an unknown one."""
+    if name not in RECIPES:
+        raise TrainingError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[name]()
