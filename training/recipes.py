@@ -37,7 +37,7 @@ def fashion_vanilla() -> Config:
         splits=_MNIST_LAYOUT,
         architecture=Architecture(hidden=(400,), latent=64, activation="silu", layer_norm=True),
         objective=Vanilla(),
-        fitting=Fitting(epochs=40, learning_rate=2e-3),
+        fitting=Fitting(epochs=60, learning_rate=2e-3),
     )
 
 
@@ -50,7 +50,7 @@ def fashion_denoising() -> Config:
         splits=_MNIST_LAYOUT,
         architecture=Architecture(hidden=(512,), latent=128, activation="silu", layer_norm=True),
         objective=Denoising(corruption=Corruption(kind="gaussian", strength=0.2), bounds=(0.0, 1.0)),
-        fitting=Fitting(epochs=40, learning_rate=2e-3),
+        fitting=Fitting(epochs=60, learning_rate=2e-3),
     )
 
 
@@ -63,7 +63,7 @@ def fashion_vae() -> Config:
         splits=_MNIST_LAYOUT,
         architecture=Architecture(hidden=(400,), latent=20),
         objective=Variational(),
-        fitting=Fitting(epochs=60),
+        fitting=Fitting(epochs=80),
     )
 
 
@@ -76,7 +76,7 @@ def mnist_vanilla() -> Config:
         splits=_MNIST_LAYOUT,
         architecture=Architecture(hidden=(400,), latent=32, activation="silu", layer_norm=True),
         objective=Vanilla(),
-        fitting=Fitting(epochs=40, learning_rate=2e-3),
+        fitting=Fitting(epochs=60, learning_rate=2e-3),
     )
 
 
@@ -89,7 +89,7 @@ def mnist_vae() -> Config:
         splits=_MNIST_LAYOUT,
         architecture=Architecture(hidden=(400,), latent=20),
         objective=Variational(),
-        fitting=Fitting(epochs=60),
+        fitting=Fitting(epochs=80),
     )
 
 
