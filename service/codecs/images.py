@@ -71,7 +71,7 @@ def png_from_rows(rows: Floats, *, spec: ImageSpec, value_range: Range, columns:
     """The rows (n, d) as one PNG: a single row exactly, pixel for pixel, several as a grid with `columns` columns, near
     a square unless given. Values beyond the range are clipped."""
     low, high = value_range
-    scaled = np.clip((rows - np.float32(low)) * np.float32(255 / (high - low)), 0, 255)
+    scaled = (np.clip(rows, low, high) - np.float32(low)) * np.float32(255 / (high - low))
     pixels = np.rint(scaled).astype(np.uint8).reshape(len(rows), spec.height, spec.width, spec.channels)
     return _png(_grid(pixels, columns))
 
