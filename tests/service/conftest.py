@@ -1,11 +1,13 @@
 """Tests of the service: asyncio alone, no settings from outside, the same hypothesis examples on every machine."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.service.serving import Served, publish_all, serving
 
 settings.register_profile("service", derandomize=True, deadline=None)
 settings.load_profile("service")
@@ -31,3 +33,16 @@ def root(tmp_path: Path) -> Path:
     folder = tmp_path / "models"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a bundle of each kind, to be read only."""
+    return publish_all(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+async def served(models: Path) -> AsyncIterator[Served]:
+    """The app over those bundles, shared by the tests of a module."""
+    async with serving(models) as app:
+        yield app
