@@ -1,6 +1,5 @@
 """A body -> validated parameters and rows. Where something is wrong, the refusal points at it."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -14,6 +13,7 @@ from service.api.schemas import OperationRequest
 from service.codecs.images import row_from_image
 from service.codecs.lists import rows_from_json
 from service.codecs.npy import rows_from_npy
+from service.codecs.pointers import escape
 from service.codecs.rows import RowSpec
 from service.errors import Fault, InvalidContent, MalformedBody
 
@@ -49,7 +49,7 @@ def parse(
         if body.query:
             raise InvalidContent(
                 "a JSON body carries all parameters itself",
-                faults=[Fault("move this parameter from the query into the body", f"#/{_escape(body.query[0][0])}")],
+                faults=[Fault("move this parameter from the query into the body", f"#/{escape(body.query[0][0])}")],
             )
         parameters = _validate(schema, _load_json(body.content), strict=True)
         tensors = fields(parameters)
@@ -99,7 +99,7 @@ def _validate(schema: type[R], values: Mapping[str, object], *, strict: bool) ->
                 f"unknown field; the fields are {known}"
                 if fault["type"] == "extra_forbidden"
                 else _sentence(fault["msg"]),
-                "#" + "".join(f"/{_escape(str(part))}" for part in fault["loc"]),
+                "#" + "".join(f"/{escape(str(part))}" for part in fault["loc"]),
             )
             for fault in error.errors(include_input=False, include_url=False)[:10]
         ]
@@ -108,8 +108,3 @@ def _validate(schema: type[R], values: Mapping[str, object], *, strict: bool) ->
 
 def _sentence(message: str) -> str:
     return message.removeprefix("Value error, ")
-
-
-def _escape(part: str) -> str:
-    """A part of a JSON Pointer (RFC 6901), safe to print and short."""
-    return json.dumps(part[:64])[1:-1].replace("~", "~0").replace("/", "~1")

@@ -1,14 +1,16 @@
-"""Rows as JSON: nested lists of numbers -> float32.
+"""Rows as JSON: nested lists of numbers, or objects by feature name -> float32.
 
 The fast path takes what is right; what it does not take, the slow path goes through again to point at the wrong places.
 """
 
+import difflib
 from collections.abc import Iterator
 from itertools import chain, islice
 
 import numpy as np
 
 from bundle.calibration import Floats
+from service.codecs.pointers import escape
 from service.codecs.rows import RowSpec, Shape
 from service.errors import Fault
 
@@ -23,6 +25,8 @@ def rows_from_json(value: object, spec: RowSpec) -> Floats:
 
     Raises InvalidContent that points at up to ten wrong places, or TooManyRows.
     """
+    if spec.names and isinstance(value, dict):
+        return _rows_by_name([value], spec, [spec.pointer])
     if not isinstance(value, list):
         raise spec.invalid(Fault(f"{_name(value)} stands where the array of rows belongs", spec.pointer))
     rows: list[object] = value
@@ -30,6 +34,8 @@ def rows_from_json(value: object, spec: RowSpec) -> Floats:
     if single:
         rows = [value]
     spec.check_count(len(rows))
+    if spec.names and isinstance(rows[0], dict):
+        return _rows_by_name(rows, spec, [f"{spec.pointer}/{index}" for index in range(len(rows))])
     outline = _outline(rows[0])
     values = _convert(rows, outline) if outline in spec.shapes else None
     if values is not None:
@@ -41,6 +47,34 @@ def rows_from_json(value: object, spec: RowSpec) -> Floats:
         for fault in _faults(row, shape, spec.pointer if single else f"{spec.pointer}/{index}")
     )
     raise spec.invalid(*islice(faults, MOST_FAULTS))
+
+
+def _rows_by_name(rows: list[object], spec: RowSpec, pointers: list[str]) -> Floats:
+    """The rows of objects that hold each of the bundle's features once, in any order."""
+    wanted = set(spec.names)
+    if all(type(row) is dict and row.keys() == wanted for row in rows):
+        values = _convert([[row[name] for name in spec.names] for row in rows], (spec.size,))  # type: ignore[index]  # all are dicts, see above
+        if values is not None:
+            return values.reshape(len(rows), spec.size)
+    faults = (fault for row, at in zip(rows, pointers, strict=True) for fault in _named_faults(row, spec, at))
+    raise spec.invalid(*islice(faults, MOST_FAULTS))
+
+
+def _named_faults(row: object, spec: RowSpec, pointer: str) -> Iterator[Fault]:
+    """Every wrong place in a row that should be an object of the bundle's features."""
+    if not isinstance(row, dict):
+        yield Fault(f"{_name(row)} stands where an object by feature name belongs", pointer)
+        return
+    for name in spec.names:
+        if name in row:
+            yield from _faults(row[name], (), f"{pointer}/{escape(name)}")
+        else:
+            yield Fault(f"the feature {name!r} is missing", pointer)
+    for name in row:
+        if name not in spec.names:
+            near = difflib.get_close_matches(name, spec.names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            yield Fault(f"the bundle has no such feature{hint}", f"{pointer}/{escape(name)}")
 
 
 def _convert(rows: list[object], shape: Shape) -> Floats | None:

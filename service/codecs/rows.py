@@ -17,15 +17,16 @@ class RowSpec(NamedTuple):
     max_rows: int
     pointer: str
     nested: tuple[Shape, ...] = ()
+    names: tuple[str, ...] = ()
 
     @classmethod
     def of_inputs(cls, spec: InputSpec, max_rows: int, *, pointer: str) -> "RowSpec":
-        """Input rows: flat, or nested as the image that a row is."""
+        """Input rows: flat, nested as the image that a row is, or objects by feature name."""
         nested: tuple[Shape, ...] = ()
         if spec.image is not None:
             height, width, channels = spec.image.height, spec.image.width, spec.image.channels
             nested = ((height, width, channels),) if channels > 1 else ((height, width), (height, width, 1))
-        return cls(spec.size, max_rows, pointer, nested)
+        return cls(spec.size, max_rows, pointer, nested, spec.feature_names or ())
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -36,7 +37,8 @@ class RowSpec(NamedTuple):
     def expected(self) -> str:
         """What would be right, in words."""
         nested = "".join(f", or nested as {' x '.join(map(str, shape))}" for shape in self.nested[:1])
-        return f"an array of rows of {self.size} numbers{nested}"
+        named = ", or objects by feature name" if self.names else ""
+        return f"an array of rows of {self.size} numbers{nested}{named}"
 
     def invalid(self, *faults: Fault) -> InvalidContent:
         """The refusal that names these faults."""
