@@ -9,8 +9,6 @@ import typer
 
 __all__ = ["train"]
 
-EXTRA = {"lightning_fabric", "PIL", "rich", "sklearn", "torch", "torchvision"}
-
 
 def train(
     recipe: Annotated[str | None, typer.Argument(help="What to train; without it the recipes are listed.")] = None,
@@ -29,10 +27,6 @@ def train(
     """Train a recipe and publish it as the next version of a bundle."""
     try:
         _train(recipe if not list_recipes else None, name, models_dir, data_dir, seed, epochs, fresh)
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in EXTRA:
-            raise
-        _stop(f"training needs {error.name}: install Diabolo with its training extra, pip install 'diabolo[training]'")
     except KeyboardInterrupt:
         _stop("stopped; the same command goes on after the last whole epoch, --fresh starts over", code=130)
     except OSError as error:

@@ -10,10 +10,11 @@ from pydantic import JsonValue
 
 from bundle.manifest import is_name
 from bundle.operations import Family
+from training.corruption import Corruption, Range
 from training.data import SOURCES, SplitSizes
 from training.errors import ConfigInvalid
 from training.networks import Architecture
-from training.objectives import Objective, Variational
+from training.objectives import Denoising, Objective, Variational
 
 __all__ = ["Config", "Fitting"]
 
@@ -80,16 +81,25 @@ class Config:
             faults.append(f"no score is called {self.score!r}; there are reconstruction_error and negative_elbo")
         if self.score == "negative_elbo" and not self.variational:
             faults.append("a negative ELBO is the score of a variational bundle only")
-        if (
-            isinstance(self.objective, Variational)
-            and self.objective.likelihood == "bernoulli"
-            and self.architecture.output != "sigmoid"
-        ):
-            faults.append("a Bernoulli likelihood needs a sigmoid output")
         if not 0 <= self.seed < 2**63:
             faults.append("the seed lies in [0, 2^63)")
+        if self.source in SOURCES:
+            faults += self._faults_with(SOURCES[self.source].range)
         if faults:
             raise ConfigInvalid(f"the configuration of {self.recipe} cannot be run: {'; '.join(faults)}")
+
+    def _faults_with(self, range: Range) -> list[str]:
+        """What does not go with data of the declared `range`."""
+        faults = []
+        sigmoid = self.architecture.output == "sigmoid"
+        if sigmoid and range is None:
+            faults.append("a sigmoid output needs data with a declared range")
+        match self.objective:
+            case Denoising(corruption=Corruption(kind="salt_and_pepper")) if range is None:
+                faults.append("salt and pepper needs data with a declared range")
+            case Variational(likelihood="bernoulli") if not sigmoid or range != (0, 1):
+                faults.append("a Bernoulli likelihood needs data in [0, 1] and a sigmoid output")
+        return faults
 
     def as_json(self) -> dict[str, JsonValue]:
         """Every value, nested as here, with the family of the objective beside its values."""

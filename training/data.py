@@ -4,10 +4,9 @@ import gzip
 import hashlib
 import math
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +14,10 @@ import torch
 from torch import Tensor
 
 from bundle.manifest import ImageSpec
+from training.corruption import Range
 from training.errors import DataUnavailable
 
-__all__ = ["SOURCES", "DataSet", "SplitSizes", "Splits", "load", "read_idx", "split"]
+__all__ = ["SOURCES", "DataSet", "Source", "SplitSizes", "Splits", "load", "read_idx", "split"]
 
 PACKAGED = Path("/usr/share/datasets")  # where Debian's dataset packages put their files
 IDX_UNSIGNED_BYTES = 8
@@ -33,7 +33,7 @@ class DataSet:
     source: str
     features: Tensor
     labels: Tensor
-    range: tuple[float, float] | None
+    range: Range
     image: ImageSpec | None
     own_test: int | None = None
 
@@ -125,6 +125,7 @@ class _Idx:
     folder: str
     torchvision_class: str
     debian_package: str | None = None
+    range: Range = (0.0, 1.0)
 
     def __call__(self, folder: Path) -> DataSet:
         place = self._find(folder)
@@ -145,7 +146,7 @@ class _Idx:
             source=self.title,
             features=torch.from_numpy(images.reshape(len(images), -1).astype(np.float32) / np.float32(255)),
             labels=torch.from_numpy(np.concatenate([train_labels, test_labels]).astype(np.int64)),
-            range=(0.0, 1.0),
+            range=self.range,
             image=ImageSpec(height=height, width=width, channels=1),
             own_test=len(train_images),
         )
@@ -176,22 +177,38 @@ def _one_of(folder: Path, name: str) -> Path:
     raise DataUnavailable(f"{folder} lacks {name}.gz; the four files of a data set belong together")
 
 
-def _digits(_: Path) -> DataSet:
+@dataclass(frozen=True, kw_only=True)
+class _Digits:
     """1,797 handwritten digits of 8 x 8 pixels, which come with scikit-learn: no file and no network needed."""
-    from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    return DataSet(
-        source="scikit-learn's digits",
-        features=torch.from_numpy(digits.data.astype(np.float32) / np.float32(16)),
-        labels=torch.from_numpy(digits.target.astype(np.int64)),
-        range=(0.0, 1.0),
-        image=ImageSpec(height=8, width=8, channels=1),
-    )
+    range: Range = (0.0, 1.0)
+
+    def __call__(self, _: Path) -> DataSet:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        return DataSet(
+            source="scikit-learn's digits",
+            features=torch.from_numpy(digits.data.astype(np.float32) / np.float32(16)),
+            labels=torch.from_numpy(digits.target.astype(np.int64)),
+            range=self.range,
+            image=ImageSpec(height=8, width=8, channels=1),
+        )
 
 
-SOURCES: dict[str, Callable[[Path], DataSet]] = {
-    "digits": _digits,
+class Source(Protocol):
+    """Where a data set comes from: loads it when called with the folder to look through first, or raises
+    DataUnavailable."""
+
+    @property
+    def range(self) -> Range:
+        """The declared lowest and highest value, known before anything is loaded; None when there is none."""
+
+    def __call__(self, folder: Path, /) -> DataSet: ...
+
+
+SOURCES: dict[str, Source] = {
+    "digits": _Digits(),
     "fashion-mnist": _Idx(
         title="Fashion-MNIST",
         folder="fashion-mnist",

@@ -43,18 +43,20 @@ class Architecture:
 
 
 class Autoencoder(nn.Module):
-    """A deterministic autoencoder of rows (n, d) with codes (n, k). `bounds` is None for a linear output.
+    """A deterministic autoencoder of rows (n, d) with codes (n, k).
 
-    Buffers hold what turns input units into what the layers see, so the network alone says what it computes.
+    `range` is the data's declared one, which a sigmoid output needs. Buffers hold what turns input units into what the
+    layers see, so the network alone says what it computes.
     """
 
     offset: Tensor
     scale: Tensor
 
-    def __init__(self, size: int, architecture: Architecture, *, bounds: Range) -> None:
+    def __init__(self, size: int, architecture: Architecture, *, range: Range) -> None:
         super().__init__()
         widths = [size, *architecture.hidden]
-        self.bounds = bounds
+        self.range = range
+        self.squashed = architecture.output == "sigmoid"
         self.trunk = _layers(widths, architecture)
         self.code = nn.Linear(widths[-1], architecture.latent)
         # The decoder's last layer has no activation of its own: `output` is what follows it.
@@ -90,10 +92,10 @@ class Autoencoder(nn.Module):
         return logits
 
     def output(self, logits: Tensor) -> Tensor:
-        """Logits (n, d) in input units: squashed into the bounds for a sigmoid, scaled back for a linear output."""
-        if self.bounds is None:
+        """Logits (n, d) in input units: squashed into the range by a sigmoid, else scaled back."""
+        if not self.squashed or self.range is None:
             return logits * self.scale + self.offset
-        low, high = self.bounds
+        low, high = self.range
         return low + (high - low) * torch.sigmoid(logits)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -109,8 +111,8 @@ class VariationalAutoencoder(Autoencoder):
     """An autoencoder whose encoder gives the mean and the log variance of a diagonal Gaussian over codes
     (Kingma & Welling 2014, appendix C.2). `encode` is the mean."""
 
-    def __init__(self, size: int, architecture: Architecture, *, bounds: Range) -> None:
-        super().__init__(size, architecture, bounds=bounds)
+    def __init__(self, size: int, architecture: Architecture, *, range: Range) -> None:
+        super().__init__(size, architecture, range=range)
         self.log_variance = nn.Linear(self.code.in_features, architecture.latent)
 
     def encode_distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,15 +122,12 @@ class VariationalAutoencoder(Autoencoder):
         return self.code(h), self.log_variance(h).clamp(-20, 20)
 
 
-def build(size: int, architecture: Architecture, *, variational: bool, bounds: Range, seed: int) -> Autoencoder:
-    """A network for rows of `size` values with weights that `seed` alone decides; the global generator stays as it was.
-
-    `bounds` is the data's declared range, which a sigmoid output needs.
-    """
+def build(size: int, architecture: Architecture, *, variational: bool, range: Range, seed: int) -> Autoencoder:
+    """A network for rows of `size` values whose weights `seed` alone decides; the global generator stays as it was."""
     kind = VariationalAutoencoder if variational else Autoencoder
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kind(size, architecture, bounds=bounds if architecture.output == "sigmoid" else None)
+        return kind(size, architecture, range=range)
 
 
 def _layers(widths: Sequence[int], architecture: Architecture) -> nn.Sequential:

@@ -93,7 +93,7 @@ def publish(
     if fresh:
         (run / CHECKPOINT_FILE).unlink(missing_ok=True)
 
-    network = build(data.size, config.architecture, variational=config.variational, bounds=data.range, seed=config.seed)
+    network = build(data.size, config.architecture, variational=config.variational, range=data.range, seed=config.seed)
     if config.architecture.standardise:
         network.standardise_by(train, one_scale=data.image is not None)
     epochs = fit(

@@ -46,7 +46,8 @@ class NegativeElbo(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The scores (n,) of rows x (n, d)."""
         mean, log_variance = self.network.encode_distribution(x)
-        surprise = self.objective.surprise(self.network, x, logits=self.network.logits(mean))
+        logits = self.network.logits(mean)
+        surprise = self.objective.surprise(x, logits=logits, outputs=self.network.output(logits))
         return surprise + divergence_from_prior(mean, log_variance)
 
 

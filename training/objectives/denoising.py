@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Generator, Tensor
 
 from bundle.operations import Family
-from training.corruption import Corruption, Range
+from training.corruption import Corruption
 from training.networks import Autoencoder
 
 __all__ = ["Denoising"]
@@ -15,19 +15,15 @@ __all__ = ["Denoising"]
 @dataclass(frozen=True, kw_only=True)
 class Denoising:
     """L(x) = E_{x~ from q(x~ | x)} 1/d ||x - decode(encode(x~))||^2, averaged over rows, one draw of x~ for each
-    (Vincent et al. 2010, JMLR 11, equation 9). `bounds` are those of the data, which the corruption respects."""
+    (Vincent et al. 2010, JMLR 11, equation 9). The corruption keeps to the data's declared range, if there is one."""
 
     corruption: Corruption
-    bounds: Range
     family: ClassVar = Family.DENOISING
 
     def loss(self, network: Autoencoder, x: Tensor, generator: Generator) -> Tensor:
         """The mean squared error against the clean rows x (n, d), a scalar in squared input units."""
-        return (network.reconstruct(self.corruption(x, generator, bounds=self.bounds)) - x).square().mean()
+        return (network.reconstruct(self.corruption(x, generator, bounds=network.range)) - x).square().mean()
 
     def faults(self) -> list[str]:
         """What contradicts itself, in words; empty when nothing does."""
-        found = self.corruption.faults()
-        if self.corruption.kind == "salt_and_pepper" and self.bounds is None:
-            found.append("salt and pepper needs data with a declared range")
-        return found
+        return self.corruption.faults()

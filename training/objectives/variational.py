@@ -49,14 +49,16 @@ class Variational:
             raise TypeError("the variational objective needs a network that encodes distributions")
         mean, log_variance = network.encode_distribution(x)
         logits = network.logits(reparameterise(mean, log_variance, generator))
-        surprise = self.surprise(network, x, logits=logits)
+        surprise = self.surprise(x, logits=logits, outputs=network.output(logits))
         return (surprise + self.beta * divergence_from_prior(mean, log_variance)).mean()
 
-    def surprise(self, network: Autoencoder, x: Tensor, *, logits: Tensor) -> Tensor:
-        """-log p(x | z), shape (n,), in nats, of rows x (n, d), where z was decoded to `logits` (n, d)."""
+    def surprise(self, x: Tensor, *, logits: Tensor, outputs: Tensor) -> Tensor:
+        """-log p(x | z), shape (n,), in nats, of rows x (n, d), where z was decoded to `outputs` (n, d), which are the
+        sigmoid of `logits` (n, d) where the likelihood is Bernoulli's."""
         if self.likelihood == "bernoulli":
-            return functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(dim=1)
-        squares = (network.output(logits) - x).square().sum(dim=1)
+            # Binary cross-entropy in a form that neither overflows nor looks at sizes, which tracing could not follow.
+            return (functional.softplus(logits) - x * logits).sum(dim=1)
+        squares = (outputs - x).square().sum(dim=1)
         return squares / (2 * self.spread**2) + x.shape[1] * (math.log(self.spread) + 0.5 * math.log(2 * math.pi))
 
     def faults(self) -> list[str]:

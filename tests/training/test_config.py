@@ -1,0 +1,111 @@
+"""Configurations: complete, frozen, and refused with every fault at once."""
+
+import json
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from training.config import Config, Fitting
+from training.corruption import Corruption
+from training.data import SOURCES, SplitSizes
+from training.errors import ConfigInvalid
+from training.networks import Architecture
+from training.objectives import Denoising, Variational
+from training.recipes import RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_sound_and_called_after_its_bundle(name: str) -> None:
+    config = RECIPES[name]()
+    config.check()
+    assert config.recipe == name
+    assert config == RECIPES[name]()
+
+
+def test_every_recipe_says_what_it_is() -> None:
+    assert all((function.__doc__ or "").strip() for function in RECIPES.values())
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        RECIPES["digits-vae"]().seed = 1  # type: ignore[misc]  # that is the point
+
+
+def test_all_faults_are_told_at_once(config: Config) -> None:
+    wrong = replace(
+        config,
+        recipe="No Name",
+        source="imagenet",
+        splits=SplitSizes(validation=0, calibration=10),
+        architecture=Architecture(hidden=(0,), latent=3, activation="step", output="cosine"),  # type: ignore[arg-type]  # wrong on purpose
+        objective=Denoising(corruption=Corruption(kind="gaussian", strength=-1)),
+        fitting=Fitting(epochs=0, batch_size=0, learning_rate=0, patience=0, schedule="steps"),  # type: ignore[arg-type]  # wrong on purpose
+        score="negative_elbo",
+        seed=-1,
+    )
+    with pytest.raises(ConfigInvalid) as caught:
+        wrong.check()
+    for fault in (
+        "'No Name'",
+        "imagenet",
+        "at least one row",
+        "width",
+        "step",
+        "cosine",
+        "strength above 0",
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "patience",
+        "steps",
+        "negative ELBO",
+        "seed",
+    ):
+        assert fault in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"objective": Variational()}, "Bernoulli"),
+        ({"architecture": Architecture(hidden=(), latent=1)}, "sigmoid"),
+        ({"objective": Denoising(corruption=Corruption(kind="salt_and_pepper", strength=0.1))}, "salt and pepper"),
+    ],
+)
+def test_what_needs_a_range_is_refused_without_one(
+    config: Config, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], fault: str
+) -> None:
+    class Unbounded:
+        range = None
+
+    monkeypatch.setitem(SOURCES, "unbounded", Unbounded())
+    linear = Architecture(hidden=(), latent=1, output="linear")
+    gaussian = Variational(likelihood="gaussian")
+    sound = replace(config, source="unbounded", architecture=linear, objective=gaussian)
+    sound.check()
+    with pytest.raises(ConfigInvalid, match=fault):
+        replace(sound, **changes).check()  # type: ignore[arg-type]  # a value of each field's own type
+
+
+def test_the_configuration_is_plain_json(config: Config) -> None:
+    values = config.as_json()
+    assert json.loads(json.dumps(values)) == values
+    assert values["family"] == "variational"
+    assert values["fitting"] == {
+        "epochs": 3,
+        "batch_size": 100,
+        "learning_rate": 1e-3,
+        "schedule": "cosine",
+        "patience": 10,
+    }
+
+
+def test_the_digest_tells_configurations_families_and_data_apart(config: Config) -> None:
+    digests = {
+        config.digest("a"),
+        config.digest("b"),
+        replace(config, seed=1).digest("a"),
+        replace(config, fitting=replace(config.fitting, epochs=4)).digest("a"),
+    }
+    assert len(digests) == 4
+    assert config.digest("a") == replace(config).digest("a")
