@@ -15,6 +15,8 @@ __all__ = ["Answer", "render"]
 
 # Vectors of at most so many values travel as response fields; proxies cut off fields that are longer than 8 kB.
 FIELD_VALUES = 64
+# The arrays that pictures are made of.
+PICTURED = {"outputs", "maps"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ def render(answer: Answer, media: Media, *, model: LoadedModel, request_id: str)
 
     if media is Media.PNG:
         assert answer.picture is not None
-        content, shown = answer.picture(), {name for name, value in answer.fields.items() if _is_matrix(value)}
+        content, shown = answer.picture(), PICTURED
     else:
         content, shown = npy_from_rows(np.asarray(answer.fields[answer.main])), {answer.main}
     rest = {name: value for name, value in answer.fields.items() if name not in shown}
