@@ -49,6 +49,7 @@ KNOWN_FILES = frozenset(
         PREVIEW_FILE,
         CARD_FILE,
         "report.html",
+        "report.json",
         "weights.bin",
         "model.sig",
     }
@@ -118,7 +119,9 @@ class FeatureStatistics(_Frozen):
 class Score(_Frozen):
     """What `anomaly_score` computes. A higher score is always more anomalous."""
 
-    kind: Literal["reconstruction_error", "negative_elbo"]
+    kind: Literal[
+        "reconstruction_error", "negative_elbo", "mahalanobis", "mahalanobis_residual", "rapp_sap", "rapp_nap"
+    ]
     additive: bool = Field(description="the score is the mean over a row's elements of `anomaly_map`")
     map_ceiling: float | None = Field(
         default=None,

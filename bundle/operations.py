@@ -8,8 +8,11 @@ __all__ = ["Family", "Method", "Operation", "methods_of"]
 class Family(StrEnum):
     """The kinds of autoencoder that can be published."""
 
+    LINEAR = "linear"
     VANILLA = "vanilla"
     DENOISING = "denoising"
+    SPARSE = "sparse"
+    CONTRACTIVE = "contractive"
     VARIATIONAL = "variational"
 
 
