@@ -22,18 +22,20 @@ __all__ = ["Config", "Fitting"]
 @dataclass(frozen=True, kw_only=True)
 class Fitting:
     """How the objective is minimised: Adam (Kingma & Ba 2015) until `epochs`, or until the validation loss has not
-    fallen for `patience` epochs. `cosine` lets the rate of learning fall to 0 along half a cosine over all epochs."""
+    fallen for `patience` epochs. `cosine` lets the rate of learning fall to 0 along half a cosine over all epochs.
+    `threads` is part of it because sums divided among another number of threads have other last bits."""
 
     epochs: int
     batch_size: int = 128
     learning_rate: float = 1e-3
     schedule: Literal["constant", "cosine"] = "cosine"
     patience: int = 10
+    threads: int = 2
 
     def faults(self) -> list[str]:
         """What contradicts itself, in words; empty when nothing does."""
         found = []
-        for field in ("epochs", "batch_size", "learning_rate", "patience"):
+        for field in ("epochs", "batch_size", "learning_rate", "patience", "threads"):
             if getattr(self, field) <= 0:
                 found.append(f"{field} lies above 0")
         if self.schedule not in ("constant", "cosine"):

@@ -82,34 +82,35 @@ def fit(
         epochs = [Epoch(*row) for row in rest["epochs"]]
         best = rest["best"]
 
-    while len(epochs) < settings.epochs and _epochs_without_gain(epochs) < settings.patience:
-        network.train()
-        total = 0.0
-        order = torch.randperm(len(train), generator=generator)
-        for step, rows in enumerate(torch.split(order, settings.batch_size), start=len(epochs) * steps):
-            for group in optimizer.param_groups:
-                group["lr"] = _learning_rate(settings, step / (steps * settings.epochs))
-            loss = loss_of(train[rows], generator)
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            optimizer.step()
-            total += loss.item() * len(rows)
-        network.eval()
-        with torch.no_grad():
-            # The same draws every time: epochs differ by their weights alone.
-            validation_loss = loss_of(validation, Generator().manual_seed(seed)).item()
-        epoch = Epoch(len(epochs) + 1, total / len(train), validation_loss)
-        if not math.isfinite(epoch.training_loss + epoch.validation_loss):
-            raise TrainingError(f"the loss is no longer finite in epoch {epoch.number}; lower the learning rate")
-        epochs.append(epoch)
-        if _epochs_without_gain(epochs) == 0:
-            best = deepcopy(network.state_dict())
-        state = {"network": network, "optimizer": optimizer, "generator": generator.get_state(), "best": best}
-        with _replaced(folder / CHECKPOINT_FILE) as file:
-            fabric.save(file, {**state, "epochs": [tuple(epoch) for epoch in epochs]})
-        with _replaced(folder / LOG_FILE) as file:
-            file.write_text(_as_csv(epochs))
-        on_epoch(epoch)
+    with _threads(settings.threads):
+        while len(epochs) < settings.epochs and _epochs_without_gain(epochs) < settings.patience:
+            network.train()
+            total = 0.0
+            order = torch.randperm(len(train), generator=generator)
+            for step, rows in enumerate(torch.split(order, settings.batch_size), start=len(epochs) * steps):
+                for group in optimizer.param_groups:
+                    group["lr"] = _learning_rate(settings, step / (steps * settings.epochs))
+                loss = loss_of(train[rows], generator)
+                optimizer.zero_grad()
+                fabric.backward(loss)
+                optimizer.step()
+                total += loss.item() * len(rows)
+            network.eval()
+            with torch.no_grad():
+                # The same draws every time: epochs differ by their weights alone.
+                validation_loss = loss_of(validation, Generator().manual_seed(seed)).item()
+            epoch = Epoch(len(epochs) + 1, total / len(train), validation_loss)
+            if not math.isfinite(epoch.training_loss + epoch.validation_loss):
+                raise TrainingError(f"the loss is no longer finite in epoch {epoch.number}; lower the learning rate")
+            epochs.append(epoch)
+            if _epochs_without_gain(epochs) == 0:
+                best = deepcopy(network.state_dict())
+            state = {"network": network, "optimizer": optimizer, "generator": generator.get_state(), "best": best}
+            with _replaced(folder / CHECKPOINT_FILE) as file:
+                fabric.save(file, {**state, "epochs": [tuple(row) for row in epochs]})
+            with _replaced(folder / LOG_FILE) as file:
+                file.write_text(_as_csv(epochs))
+            on_epoch(epoch)
 
     network.load_state_dict(best)
     network.eval()
@@ -132,6 +133,17 @@ def _as_csv(epochs: list[Epoch]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows([Epoch._fields, *epochs])
     return buffer.getvalue()
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """torch computes with `count` threads meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def digits_vae() -> Config:
         splits=SplitSizes(validation=97, calibration=400, test=300),
         architecture=Architecture(hidden=(128,), latent=10),
         objective=Variational(likelihood="gaussian", spread=0.2),
-        fitting=Fitting(epochs=150, batch_size=50, learning_rate=2e-3, patience=30),
+        fitting=Fitting(epochs=150, batch_size=50, learning_rate=2e-3, patience=30, threads=1),
     )
 
 

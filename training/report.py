@@ -51,7 +51,8 @@ def card(manifest: Manifest) -> str:
     shape = f"rows of {manifest.input.size} float32 values"
     if manifest.input.image is not None:
         image = manifest.input.image
-        shape += f", pictures of {image.height} x {image.width} pixels row by row with {image.channels} channel(s)"
+        colours = "grey" if image.channels == 1 else "colour"
+        shape += f": {colours} pictures of {image.height} x {image.width} pixels, row by row"
     if manifest.input.range is not None:
         shape += ", values in [{:g}, {:g}]".format(*manifest.input.range)
     origin = manifest.provenance
@@ -76,8 +77,9 @@ It takes {shape}. A code has {manifest.latent.size} values. Scaling happens insi
 
 ## Data
 
-{origin.data_source}: {splits} rows. The test rows served for the figures below and the probe only, never for fitting,
-early stopping or calibration. SHA-256 of the data: `{origin.data_digest}`.
+{origin.data_source}: {splits} rows.
+The test rows served for the figures below and the probe only, never for fitting, early stopping or calibration.
+SHA-256 of the data: `{origin.data_digest}`.
 
 ## Quality on the test split
 
@@ -87,8 +89,9 @@ early stopping or calibration. SHA-256 of the data: `{origin.data_digest}`.
 
 ## Anomaly score and calibration
 
-The score is {score}. Higher is more anomalous. Calibrated with the exported program on {size:,} held-out rows: a row
-like them gets a p-value of at most alpha with a probability of at most alpha, and no p-value is below 1/{size + 1}.
+The score is {score}.
+Higher is more anomalous. It was calibrated with the exported program on {size:,} held-out rows: a row like them gets a
+p-value of at most alpha with a probability of at most alpha, and no p-value is below 1/{size + 1}.
 
 ## Calling it
 
@@ -105,8 +108,8 @@ like them gets a p-value of at most alpha with a probability of at most alpha, a
 
 ## Provenance
 
-`{origin.command}`, seed {origin.seed}, {origin.created_at}, commit
-{origin.source_commit or "unknown (no clean checkout)"}.
+`{origin.command}`, seed {origin.seed}, {origin.created_at},
+commit {origin.source_commit or "unknown (no clean checkout)"}.
 {", ".join(f"{package} {version}" for package, version in origin.packages.items())}.
 """
 

@@ -1,6 +1,5 @@
 """A data set, a configuration and a trained run small enough for every test."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,6 @@ from training.data import DataSet, SplitSizes
 from training.networks import Architecture
 from training.objectives import Variational
 from training.publish import Places
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    """Networks this small only lose by sharing their work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -57,7 +47,7 @@ def config() -> Config:
         splits=SplitSizes(validation=97, calibration=300, test=400),
         architecture=Architecture(hidden=(16,), latent=3),
         objective=Variational(),
-        fitting=Fitting(epochs=3, batch_size=100),
+        fitting=Fitting(epochs=3, batch_size=100, threads=1),
     )
 
 

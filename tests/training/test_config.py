@@ -39,7 +39,7 @@ def test_all_faults_are_told_at_once(config: Config) -> None:
         splits=SplitSizes(validation=0, calibration=10),
         architecture=Architecture(hidden=(0,), latent=3, activation="step", output="cosine"),  # type: ignore[arg-type]  # wrong on purpose
         objective=Denoising(corruption=Corruption(kind="gaussian", strength=-1)),
-        fitting=Fitting(epochs=0, batch_size=0, learning_rate=0, patience=0, schedule="steps"),  # type: ignore[arg-type]  # wrong on purpose
+        fitting=Fitting(epochs=0, batch_size=0, learning_rate=0, patience=0, threads=0, schedule="steps"),  # type: ignore[arg-type]  # wrong on purpose
         score="negative_elbo",
         seed=-1,
     )
@@ -57,6 +57,7 @@ def test_all_faults_are_told_at_once(config: Config) -> None:
         "batch_size",
         "learning_rate",
         "patience",
+        "threads",
         "steps",
         "negative ELBO",
         "seed",
@@ -97,6 +98,7 @@ def test_the_configuration_is_plain_json(config: Config) -> None:
         "learning_rate": 1e-3,
         "schedule": "cosine",
         "patience": 10,
+        "threads": 1,
     }
 
 

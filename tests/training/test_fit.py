@@ -21,7 +21,7 @@ OBJECTIVES: list[Objective] = [
     Denoising(corruption=Corruption(kind="masking", strength=0.2)),
     Variational(),
 ]
-SETTINGS = Fitting(epochs=5, batch_size=32, learning_rate=0.01)
+SETTINGS = Fitting(epochs=5, batch_size=32, learning_rate=0.01, threads=1)
 
 pytestmark = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective.family)
 
@@ -147,3 +147,20 @@ def test_a_loss_that_is_no_number_ends_the_run_in_words(objective: Objective, ro
     with pytest.raises(TrainingError, match="no longer finite in epoch 1"):
         trained(objective, spoilt, tmp_path)
     assert not (tmp_path / CHECKPOINT_FILE).exists()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_threads_holds_for_the_run_alone(
+    objective: Objective, rows: Tensor, tmp_path: Path, threads: int
+) -> None:
+    before = torch.get_num_threads()
+    during: list[int] = []
+
+    def stop(_: Epoch) -> None:
+        during.append(torch.get_num_threads())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(objective, rows, tmp_path, settings=replace(SETTINGS, threads=threads), on_epoch=stop)
+    assert during == [threads]
+    assert torch.get_num_threads() == before
