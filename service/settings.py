@@ -50,8 +50,10 @@ class Settings(BaseSettings):
 
 def warn_of_unknown_variables() -> None:
     """A variable that starts like a setting but is none is logged, with the setting that was probably meant."""
-    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    known = [name.upper() for name in Settings.model_fields]
     for variable in sorted(os.environ):
-        if variable.startswith(PREFIX) and variable not in known:
-            near = difflib.get_close_matches(variable, known, n=1)
-            logger.warning("%s is no setting and is ignored%s", variable, f"; did you mean {near[0]}?" if near else "")
+        name = variable.removeprefix(PREFIX)
+        if name != variable and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+            logger.warning("%s is no setting and is ignored%s", variable, hint)
