@@ -1,0 +1,123 @@
+"""The settings: from the environment, checked before anything starts, all faults at once."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings, warn_of_unknown_variables
+
+
+def test_the_names_are_pinned_because_deployments_depend_on_them() -> None:
+    assert set(Settings.model_fields) == {
+        "device",
+        "drain_delay",
+        "drain_seconds",
+        "host",
+        "log_level",
+        "max_batch_rows",
+        "max_body_bytes",
+        "max_pending_rows",
+        "max_pixels",
+        "max_rows",
+        "models_dir",
+        "poll_seconds",
+        "port",
+        "strict",
+    }
+
+
+def test_the_defaults_are_those_that_the_design_states() -> None:
+    settings = Settings()
+    assert settings.models_dir == Path("models")
+    assert (settings.host, settings.port, settings.device) == ("127.0.0.1", 8000, "auto")
+    assert (settings.poll_seconds, settings.strict) == (2, False)
+    assert (settings.max_body_bytes, settings.max_rows, settings.max_pending_rows) == (32 * 2**20, 4096, 8192)
+
+
+def test_every_setting_has_a_description_and_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"models_dir": "/x", "host": "::1", "device": "cuda:3", "strict": "1", "log_level": "debug"}
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        monkeypatch.setenv(f"DIABOLO_{name.upper()}", values.get(name, "17"))
+    settings = Settings()
+    for name, value in settings:
+        assert value != Settings.model_fields[name].default, name
+    assert (settings.port, settings.poll_seconds, settings.device) == (17, 17, "cuda:3")
+
+
+def test_what_is_given_in_code_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIABOLO_PORT", "9")
+    assert Settings(port=10).port == 10
+
+
+def test_all_faults_are_named_at_once_and_no_value_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("PORT", "secret"), ("DEVICE", "gpu"), ("POLL_SECONDS", "0"), ("MAX_ROWS", "-1")):
+        monkeypatch.setenv(f"DIABOLO_{name}", value)
+    with pytest.raises(ValidationError) as refusal:
+        Settings()
+    assert {fault["loc"] for fault in refusal.value.errors()} == {
+        ("port",),
+        ("device",),
+        ("poll_seconds",),
+        ("max_rows",),
+    }
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("port", "-1", "0"),
+        ("port", "65536", "65535"),
+        ("poll_seconds", "0", "0.01"),
+        ("poll_seconds", "nan", "1e9"),
+        ("max_body_bytes", "0", "1"),
+        ("max_body_bytes", "1.5", "2"),
+        ("max_rows", "0", "1"),
+        ("max_pixels", "0", "1"),
+        ("max_batch_rows", "0", "1"),
+        ("max_pending_rows", "0", "4096"),
+        ("drain_delay", "-0.1", "0"),
+        ("drain_seconds", "-1", "0"),
+        ("strict", "maybe", "true"),
+        ("log_level", "INFO", "info"),
+        ("device", "cuda:", "cuda:0"),
+        ("device", "cuda:-1", "cuda:10"),
+        ("device", "mps", "cuda"),
+        ("device", "cpu\n", "cpu"),
+        ("device", "", "auto"),
+    ],
+)
+def test_each_setting_has_a_range(monkeypatch: pytest.MonkeyPatch, name: str, wrong: str, right: str) -> None:
+    monkeypatch.setenv(f"DIABOLO_{name.upper()}", right)
+    Settings()
+    monkeypatch.setenv(f"DIABOLO_{name.upper()}", wrong)
+    with pytest.raises(ValidationError) as refusal:
+        Settings()
+    assert [fault["loc"] for fault in refusal.value.errors()] == [(name,)]
+
+
+def test_a_request_that_is_allowed_must_fit_into_the_queue() -> None:
+    assert Settings(max_rows=10, max_pending_rows=10).max_rows == 10
+    with pytest.raises(ValidationError, match="DIABOLO_MAX_ROWS must not exceed DIABOLO_MAX_PENDING_ROWS"):
+        Settings(max_rows=11, max_pending_rows=10)
+
+
+def test_settings_never_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]  # what the test is about
+
+
+def test_a_misspelt_variable_is_named_with_what_was_probably_meant(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for variable in ("DIABOLO_MODEL_DIR", "DIABOLO_XYZZY", "DIABOLO_PORT", "OTHER_PORT"):
+        monkeypatch.setenv(variable, "1")
+    with caplog.at_level(logging.WARNING):
+        warn_of_unknown_variables()
+    assert [record.getMessage() for record in caplog.records] == [
+        "DIABOLO_MODEL_DIR is no setting and is ignored; did you mean DIABOLO_MODELS_DIR?",
+        "DIABOLO_XYZZY is no setting and is ignored",
+    ]
