@@ -44,6 +44,14 @@ __all__ = ["Places", "Published", "operations_of", "publish"]
 
 PROBE_ROWS = 16
 PARITY_ROWS = 256
+EVERY_FAMILY = {
+    Operation.ENCODE,
+    Operation.DECODE,
+    Operation.RECONSTRUCT,
+    Operation.ANOMALY_SCORE,
+    Operation.INTERPOLATE,
+}
+SPECIAL = {Family.DENOISING: {Operation.DENOISE}, Family.VARIATIONAL: {Operation.SAMPLE}}
 PACKAGES = ("diabolo", "numpy", "pytorch-lightning", "scikit-learn", "torch")
 
 
@@ -162,9 +170,7 @@ def publish(
 
 def operations_of(family: Family) -> tuple[Operation, ...]:
     """What a bundle of this family offers, in the order in which it is listed."""
-    of_family = {Family.DENOISING: Operation.DENOISE, Family.VARIATIONAL: Operation.SAMPLE}
-    special = set(of_family.values()) - {of_family.get(family)}
-    return tuple(operation for operation in Operation if operation not in special)
+    return tuple(operation for operation in Operation if operation in EVERY_FAMILY | SPECIAL.get(family, set()))
 
 
 def _statistics(train: Tensor) -> FeatureStatistics:
