@@ -166,7 +166,7 @@ async def test_ready_and_live_when_all_is_well(served: Served) -> None:
     }
 
 
-async def test_until_the_first_scan_is_done_the_service_lives_but_is_not_ready(models: Path) -> None:
+async def test_until_the_first_scan_is_done_the_service_lives_but_is_not_ready(root: Path) -> None:
     gate, opening = threading.Event(), threading.Event()
 
     def open_runtime(_: Bundle) -> Runtime:
@@ -174,7 +174,6 @@ async def test_until_the_first_scan_is_done_the_service_lives_but_is_not_ready(m
         assert gate.wait(PATIENCE)
         return FakeRuntime(run)
 
-    root = models.parent / "just one"
     publish(root)
     app = create_app(Settings(models_dir=root, poll_seconds=3600), open_runtime=open_runtime)
     transport = httpx.ASGITransport(app)
