@@ -12,15 +12,15 @@ __all__ = ["train"]
 
 def train(
     recipe: Annotated[str | None, typer.Argument(help="What to train; without it the recipes are listed.")] = None,
-    name: Annotated[str | None, typer.Option(help="The bundle's name. [default: the recipe's]")] = None,
+    name: Annotated[str | None, typer.Option(help="The bundle's name. (default: the recipe's)")] = None,
     models_dir: Annotated[
         Path, typer.Option(envvar="DIABOLO_MODELS_DIR", help="The folder that the bundle goes to.")
     ] = Path("models"),
     data_dir: Annotated[
         Path, typer.Option(envvar="DIABOLO_DATA_DIR", help="The folder that data sets are looked for in, and put.")
     ] = Path("data"),
-    seed: Annotated[int | None, typer.Option(min=0, help="Decides everything random. [default: the recipe's]")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs at most. [default: the recipe's]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Decides everything random. (default: the recipe's)")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs at most. (default: the recipe's)")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of going on with a stopped run.")] = False,
     list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes and do nothing else.")] = False,
 ) -> None:

@@ -163,9 +163,10 @@ class _Idx:
             getattr(datasets, self.torchvision_class)(folder, download=True)
         except (OSError, RuntimeError) as error:
             package = f" install Debian's {self.debian_package}, or" if self.debian_package else ""
+            reason = str(error).partition("\n")[0].strip(" :") or type(error).__name__
             raise DataUnavailable(
-                f"{self.title} is not on this machine and could not be downloaded "
-                f"({str(error).strip() or type(error).__name__}):{package} put its four IDX files into {candidates[0]}"
+                f"{self.title} is not on this machine and could not be downloaded ({reason}):{package} "
+                f"put its four IDX files into {candidates[0]}"
             ) from None
         return candidates[1]
 

@@ -179,7 +179,7 @@ _MEANINGS = {
     "denoise_mse": "mean squared error of the denoised row against the clean one",
     "corrupted_mse": "for comparison: that of the corrupted row itself",
     "negative_elbo": "negative evidence lower bound, one draw for each row, in nats",
-    "divergence": "the part of it that is KL(q(z | x) || N(0, I)), in nats",
+    "divergence": "the part of it that is the codes' divergence from the prior, in nats",
     f"test_rate_at_{ALPHA}": f"the fraction of test rows whose p-value is at most {ALPHA}",
     f"noise_rate_at_{ALPHA}": f"the fraction of rows of uniform noise whose p-value is at most {ALPHA}",
 }

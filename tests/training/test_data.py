@@ -136,13 +136,13 @@ def test_images_without_their_labels_are_refused(tmp_path: Path) -> None:
 
 def test_a_failed_download_names_the_package_and_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> NoReturn:
-        raise OSError("no network")
+        raise RuntimeError("no network:\nTried here:\nand there")
 
     monkeypatch.setattr(module, "PACKAGED", tmp_path / "none")
     monkeypatch.setattr(torchvision.datasets, "FashionMNIST", fail)
     with pytest.raises(DataUnavailable) as caught:
         load("fashion-mnist", tmp_path / "data")
-    assert "no network" in str(caught.value)
+    assert "could not be downloaded (no network)" in str(caught.value)
     assert "dataset-fashion-mnist" in str(caught.value)
     assert str(tmp_path / "data" / "fashion-mnist") in str(caught.value)
 
