@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
@@ -65,7 +66,7 @@ def fit(
 
     `train` (n, d) and `validation` (m, d) are all the rows that are looked at. After every epoch the whole state lies
     in `folder`, and a later call with equal arguments goes on from there, to bit-equal weights. Raises TrainingError
-    when the loss stops being finite, OSError when the disk refuses.
+    when the loss stops being finite or the checkpoint cannot be read, OSError when the disk refuses.
     """
     fabric = Fabric(accelerator=ACCELERATOR, devices=1)
     loss_of, optimizer = fabric.setup(_Loss(network, objective), torch.optim.Adam(network.parameters()))
@@ -77,7 +78,12 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / CHECKPOINT_FILE).exists():
         state: dict[str, Any] = {"network": network, "optimizer": optimizer}
-        rest = fabric.load(folder / CHECKPOINT_FILE, state, weights_only=True)
+        try:
+            rest = fabric.load(folder / CHECKPOINT_FILE, state, weights_only=True)
+        except (RuntimeError, KeyError, ValueError, EOFError, OSError, UnpicklingError) as error:
+            raise TrainingError(
+                f"{folder / CHECKPOINT_FILE} is damaged or of another release; start over with --fresh"
+            ) from error
         generator.set_state(rest["generator"])
         epochs = [Epoch(*row) for row in rest["epochs"]]
         best = rest["best"]

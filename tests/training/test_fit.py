@@ -113,6 +113,18 @@ def test_a_checkpoint_half_written_is_passed_over(objective: Objective, rows: Te
     assert same(through, resumed)
 
 
+@pytest.mark.parametrize("kept", [0, 7, 5000])
+def test_a_damaged_checkpoint_says_how_to_start_over(
+    objective: Objective, rows: Tensor, tmp_path: Path, kept: int
+) -> None:
+    trained(objective, rows, tmp_path)
+    checkpoint = tmp_path / CHECKPOINT_FILE
+    assert checkpoint.stat().st_size > 5000
+    checkpoint.write_bytes(checkpoint.read_bytes()[:kept])
+    with pytest.raises(TrainingError, match="start over with --fresh"):
+        trained(objective, rows, tmp_path)
+
+
 def test_it_stops_early_with_the_best_weights(objective: Objective, rows: Tensor, tmp_path: Path) -> None:
     # A rate far too high, so that the validation loss soon stops falling.
     settings = replace(SETTINGS, epochs=60, learning_rate=0.5, schedule="constant", patience=3)
