@@ -14,7 +14,7 @@ async def read_body(request: Request, *, limit: int) -> bytes:
     passed; ClientDisconnect when the client goes away.
     """
     announced = request.headers.get("content-length", "")
-    if announced.isascii() and announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
+    if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
         raise BodyTooLarge(f"the body has more than the {limit} bytes that are read")
     body = bytearray()
     async for chunk in request.stream():
