@@ -300,6 +300,11 @@ async def test_a_query_that_is_no_utf_8_does_not_break_the_refusal(served: Serve
     assert json.loads(sent[1]["body"])["type"] == "/problems/unknown-model"
 
 
+async def test_an_operation_that_the_bundle_lacks_is_refused_before_anything_else_is_looked_at(served: Served) -> None:
+    response = await served.post("tiny/sample", content=b"{", headers={"Accept": "text/html"})
+    assert_problem(response, errors.OperationNotSupported)
+
+
 async def test_codes_too_are_pointed_at_by_their_own_name(served: Served) -> None:
     problem = assert_problem(await post(served, "tiny/decode", latents=[[1, 2], [1]]), errors.InvalidContent)
     assert problem["detail"] == "latents must be an array of rows of 2 numbers"

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bundle.calibration import Floats
-from bundle.operations import Family
+from bundle.operations import Family, Method
 from service.engine.loaded import LoadedModel
 from service.errors import InvalidContent, OperationNotSupported
 from service.operations import (
@@ -21,7 +21,7 @@ from service.operations import (
     path_between,
     sample,
 )
-from tests.bundle_factory import LATENT_SIZE, publish
+from tests.bundle_factory import LATENT_SIZE, publish, run
 from tests.service.programs import FakeRuntime, Program, rows_of
 from tests.service.repositories import repository_of
 
@@ -165,11 +165,17 @@ async def test_interpolating_between_codes_decodes_them_as_they_are(model: Loade
     np.testing.assert_array_equal(found.outputs, [[0, 1, 0, 1], [1, 0, 1, 0]])
 
 
-async def test_a_path_that_leaves_float32_is_refused(model: LoadedModel) -> None:
+async def test_a_path_that_leaves_float32_is_refused_even_where_the_decoder_would_squash_it(root: Path) -> None:
     """Nearly opposite codes of unlike norms swing far out: the weights of slerp are 1 / sin of the angle."""
+
+    def squashing(method: Method, rows: Floats) -> tuple[Floats, ...]:
+        return tuple(np.clip(output, -9, 9) for output in run(method, rows))
+
+    publish(root)
     start, end = np.array([[1e38, 0]], np.float32), np.array([[-1e35, 1e30]], np.float32)
-    with pytest.raises(InvalidContent, match="not finite"):
-        await interpolate(model, start, end, steps=3, method=SLERP, latents=True)
+    async with repository_of(root, lambda _: FakeRuntime(squashing)) as repository:
+        with pytest.raises(InvalidContent, match="not finite"):
+            await interpolate(repository.get("tiny"), start, end, steps=3, method=SLERP, latents=True)
 
 
 async def test_a_bundle_without_a_prior_samples_nothing(root: Path) -> None:
