@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-__all__ = ["Corruption", "Range", "gaussian", "masking", "salt_and_pepper"]
+__all__ = ["Corruption", "Mixture", "Range", "gaussian", "masking", "salt_and_pepper"]
 
 Range = tuple[float, float] | None
 
@@ -59,6 +59,11 @@ class Corruption:
                     raise ValueError("salt and pepper needs data with a declared range")
                 return salt_and_pepper(x, generator, fraction=self.strength, bounds=bounds)
 
+    @property
+    def needs_range(self) -> bool:
+        """True when it cannot do without data with a declared range."""
+        return self.kind == "salt_and_pepper"
+
     def faults(self) -> list[str]:
         """What contradicts itself, in words; empty when nothing does."""
         match self.kind:
@@ -68,3 +73,31 @@ class Corruption:
                 return [] if 0 < self.strength < 1 else [f"the strength of {self.kind} is a fraction between 0 and 1"]
             case _:
                 return [f"no corruption is called {self.kind!r}; there are gaussian, masking and salt_and_pepper"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """Several corruptions, of which every row draws one, each as likely as the others."""
+
+    corruptions: tuple[Corruption, ...]
+
+    def __call__(self, x: Tensor, generator: Generator, *, bounds: Range) -> Tensor:
+        """x (n, d), each row corrupted by one of them; `bounds` as for a single one.
+
+        Raises ValueError when salt and pepper has no bounds to go to.
+        """
+        drawn = torch.randint(len(self.corruptions), (len(x), 1), generator=generator, device=x.device)
+        corrupted = x
+        for index, corruption in enumerate(self.corruptions):
+            corrupted = torch.where(drawn == index, corruption(x, generator, bounds=bounds), corrupted)
+        return corrupted
+
+    @property
+    def needs_range(self) -> bool:
+        """True when one of them cannot do without data with a declared range."""
+        return any(corruption.needs_range for corruption in self.corruptions)
+
+    def faults(self) -> list[str]:
+        """What contradicts itself, in words; empty when nothing does."""
+        found = [fault for corruption in self.corruptions for fault in corruption.faults()]
+        return found if len(self.corruptions) > 1 else [*found, "a mix needs at least two corruptions"]
