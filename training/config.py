@@ -23,6 +23,7 @@ __all__ = ["Config", "Fitting"]
 class Fitting:
     """How the objective is minimised: Adam (Kingma & Ba 2015) until `epochs`, or until the validation loss has not
     fallen for `patience` epochs. `cosine` lets the rate of learning fall to 0 along half a cosine over all epochs.
+    `trim` is the share of each batch that is left out of the loss, those rows that are reconstructed worst.
     `threads` is part of it because sums divided among another number of threads have other last bits."""
 
     epochs: int
@@ -30,6 +31,7 @@ class Fitting:
     learning_rate: float = 1e-3
     schedule: Literal["constant", "cosine"] = "cosine"
     patience: int = 10
+    trim: float = 0.0
     threads: int = 2
 
     def faults(self) -> list[str]:
@@ -38,6 +40,8 @@ class Fitting:
         for field in ("epochs", "batch_size", "learning_rate", "patience", "threads"):
             if getattr(self, field) <= 0:
                 found.append(f"{field} lies above 0")
+        if not 0 <= self.trim < 1:
+            found.append("trim, the share of a batch that is left out, lies in [0, 1)")
         if self.schedule not in ("constant", "cosine"):
             found.append(f"no schedule is called {self.schedule!r}; there are constant and cosine")
         return found

@@ -21,6 +21,8 @@ from training.config import Fitting
 from training.errors import TrainingError
 from training.networks import Autoencoder
 from training.objectives import Objective
+from training.rows import Features
+from training.trimming import trimmed
 
 __all__ = ["CHECKPOINT_FILE", "LOG_FILE", "Epoch", "fit"]
 
@@ -42,13 +44,15 @@ class Epoch(NamedTuple):
 class _Loss(nn.Module):
     """The objective as a module's forward, which is what Fabric wraps."""
 
-    def __init__(self, network: Autoencoder, objective: Objective) -> None:
+    def __init__(self, network: Autoencoder, objective: Objective, *, trim: float) -> None:
         super().__init__()
         self.network = network
         self.objective = objective
+        self.trim = trim
 
     def forward(self, x: Tensor, generator: Generator) -> Tensor:
-        return self.objective.loss(self.network, x, generator)
+        kept = trimmed(self.network, x, share=self.trim) if self.trim else x
+        return self.objective.loss(self.network, kept, generator)
 
 
 def fit(
@@ -56,7 +60,7 @@ def fit(
     objective: Objective,
     *,
     settings: Fitting,
-    train: Tensor,
+    train: Features,
     validation: Tensor,
     seed: int,
     folder: Path,
@@ -69,7 +73,9 @@ def fit(
     when the loss stops being finite or the checkpoint cannot be read, OSError when the disk refuses.
     """
     fabric = Fabric(accelerator=ACCELERATOR, devices=1)
-    loss_of, optimizer = fabric.setup(_Loss(network, objective), torch.optim.Adam(network.parameters()))
+    loss_of, optimizer = fabric.setup(
+        _Loss(network, objective, trim=settings.trim), torch.optim.Adam(network.parameters())
+    )
     generator = Generator().manual_seed(seed)
     steps = math.ceil(len(train) / settings.batch_size)
     epochs: list[Epoch] = []

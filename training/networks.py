@@ -16,6 +16,8 @@ from bundle.manifest import ImageSpec
 from training.corruption import Range
 from training.errors import ConfigInvalid
 from training.layers import Pictures, Rows, TopK, Transposed, UnitColumns
+from training.moments import moments
+from training.rows import Features
 
 __all__ = ["ACTIVATIONS", "Architecture", "Autoencoder", "VariationalAutoencoder", "build"]
 
@@ -116,16 +118,16 @@ class Autoencoder(nn.Module):
         self.register_buffer("offset", torch.zeros(size))
         self.register_buffer("scale", torch.ones(()))
 
-    def standardise_by(self, rows: Tensor, *, one_scale: bool) -> None:
+    def standardise_by(self, rows: Features, *, one_scale: bool) -> None:
         """From here on the layers see rows less their mean over `rows` (m, d), divided by the standard deviation.
 
         `one_scale` takes one deviation for all elements, as pixels need: those that hardly ever vary would otherwise
         be blown up. Else there is one per element, 1 where an element never varies.
         """
-        centred = rows - rows.mean(dim=0)
-        deviation = centred.square().mean().sqrt() if one_scale else centred.square().mean(dim=0).sqrt()
-        self.offset = rows.mean(dim=0)
-        self.scale = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+        found = moments(rows)
+        deviation = found.deviation.square().mean().sqrt() if one_scale else found.deviation
+        self.offset = found.mean.float()
+        self.scale = torch.where(deviation > 0, deviation, torch.ones_like(deviation)).float()
 
     def encode(self, x: Tensor) -> Tensor:
         """The codes (n, k) of rows x (n, d)."""

@@ -36,8 +36,10 @@ from training.errors import ConfigInvalid
 from training.evaluate import evaluate
 from training.export import Artefact, Program, check_parity, export, golden_probe
 from training.fit import CHECKPOINT_FILE, Epoch, fit
+from training.moments import moments
 from training.networks import build
 from training.report import card, preview
+from training.rows import Features, select
 from training.scores import score_of
 
 __all__ = ["Places", "Published", "operations_of", "publish"]
@@ -96,7 +98,7 @@ def publish(
     data = load(config.source, places.data)
     digest = data.digest
     splits = split(data, config.splits, seed=config.seed)
-    train = data.features[splits.train]
+    train = select(data.features, splits.train)
     run = places.runs / f"{config.recipe}-{config.digest(digest)[:12]}"
     if fresh:
         (run / CHECKPOINT_FILE).unlink(missing_ok=True)
@@ -134,7 +136,7 @@ def publish(
         family=config.family,
         description=config.description,
         operations=operations,
-        input=InputSpec(size=data.size, range=data.range, image=data.image),
+        input=InputSpec(size=data.size, range=data.range, image=data.image, feature_names=data.feature_names),
         latent=LatentSpec(size=config.architecture.latent),
         statistics=_statistics(train),
         score=Score(
@@ -173,17 +175,18 @@ def operations_of(family: Family) -> tuple[Operation, ...]:
     return tuple(operation for operation in Operation if operation in EVERY_FAMILY | SPECIAL.get(family, set()))
 
 
-def _statistics(train: Tensor) -> FeatureStatistics:
+def _statistics(train: Features) -> FeatureStatistics:
     """Seven digits are what a float32 holds; more would only fill the manifest."""
 
     def rounded(values: Tensor) -> tuple[float, ...]:
         return tuple(float(f"{value:.7g}") for value in values.tolist())
 
+    found = moments(train)
     return FeatureStatistics(
-        mean=rounded(train.mean(dim=0)),
-        standard_deviation=rounded(train.std(dim=0, correction=0)),
-        minimum=rounded(train.amin(dim=0)),
-        maximum=rounded(train.amax(dim=0)),
+        mean=rounded(found.mean),
+        standard_deviation=rounded(found.deviation),
+        minimum=rounded(found.minimum),
+        maximum=rounded(found.maximum),
     )
 
 

@@ -98,6 +98,7 @@ def test_the_configuration_is_plain_json(config: Config) -> None:
         "learning_rate": 1e-3,
         "schedule": "cosine",
         "patience": 10,
+        "trim": 0.0,
         "threads": 1,
     }
 

@@ -110,7 +110,7 @@ def test_test_rows_decide_nothing_but_the_figures(
     made_up: Config, places: Places, data: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = published(made_up, places)
-    spoilt = data.features.clone()
+    spoilt = data.features[:].clone()
     spoilt[150:] = spoilt[150:].flip(1).clamp(0.4, 0.6)
     monkeypatch.setitem(SOURCES, "made-up", Fixed(replace(data, features=spoilt)))
     second = published(made_up, places)
@@ -152,7 +152,7 @@ def test_a_score_without_a_map_is_published_without_one(made_up: Config, places:
 def test_rows_that_are_no_pictures_have_no_preview(
     made_up: Config, places: Places, data: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    features = 100 * data.features - 30
+    features = 100 * data.features[:] - 30
     monkeypatch.setitem(SOURCES, "made-up", Fixed(replace(data, features=features, image=None, range=None)))
     linear = Architecture(hidden=(8,), latent=3, output="linear")
     bundle = published(replace(made_up, architecture=linear, objective=Vanilla()), places)
