@@ -10,11 +10,11 @@ from pydantic import JsonValue
 
 from bundle.manifest import is_name
 from bundle.operations import Family
-from training.corruption import Corruption, Range
+from training.corruption import Range
 from training.data import SOURCES, SplitSizes
 from training.errors import ConfigInvalid
 from training.networks import Architecture
-from training.objectives import Denoising, Objective, Variational
+from training.objectives import Denoising, Linear, Objective, Variational
 
 __all__ = ["Config", "Fitting"]
 
@@ -74,6 +74,9 @@ class Config:
     def check(self) -> None:
         """Nothing contradicts itself. Raises ConfigInvalid with every fault at once."""
         faults = [*self.architecture.faults(), *self.objective.faults(), *self.fitting.faults()]
+        faults += self.objective.faults_with(self.architecture)
+        if self.architecture.learnt_spread and not self.variational:
+            faults.append("only a variational network has a spread to learn")
         if not is_name(self.recipe):
             faults.append(f"{self.recipe!r} cannot name a bundle")
         if self.source not in SOURCES:
@@ -100,11 +103,16 @@ class Config:
         sigmoid = self.architecture.output == "sigmoid"
         if sigmoid and range is None:
             faults.append("a sigmoid output needs data with a declared range")
-        match self.objective:
-            case Denoising(corruption=Corruption(kind="salt_and_pepper")) if range is None:
-                faults.append("salt and pepper needs data with a declared range")
-            case Variational(likelihood="bernoulli") if not sigmoid or range != (0, 1):
-                faults.append("a Bernoulli likelihood needs data in [0, 1] and a sigmoid output")
+        if isinstance(self.objective, Denoising) and self.objective.corruption.needs_range and range is None:
+            faults.append("salt and pepper needs data with a declared range")
+        if not sigmoid or range != (0, 1):
+            match self.objective:
+                case Variational(likelihood="bernoulli"):
+                    faults.append("a Bernoulli likelihood needs data in [0, 1] and a sigmoid output")
+                case Variational() | Linear():
+                    pass
+                case deterministic if deterministic.error == "cross_entropy":
+                    faults.append("a cross-entropy needs data in [0, 1] and a sigmoid output")
         return faults
 
     def as_json(self) -> dict[str, JsonValue]:

@@ -12,14 +12,15 @@ from bundle.calibration import Floats
 from bundle.golden import Expected, Golden
 from bundle.operations import Method
 from bundle.torchscript import silence_deprecation
-from training.errors import ParityError
+from training.errors import ParityError, TrainingError
 from training.networks import Autoencoder, VariationalAutoencoder
 from training.scores import AnomalyScore, ReconstructionError
 
-__all__ = ["TOLERANCE", "Artefact", "Program", "check_parity", "export", "golden_probe"]
+__all__ = ["TOLERANCE", "Artefact", "Program", "check_parity", "export", "golden_probe", "probe_rows"]
 
 TOLERANCE = 1e-5
 BATCH_ROWS = 1024
+MARGIN = 1e-3  # ten times what devices may differ by
 
 
 class Program(nn.Module):
@@ -105,6 +106,16 @@ def check_parity(artefact: Artefact, program: Program, methods: Collection[Metho
                     )
                 largest = max(largest, error)
     return largest
+
+
+def probe_rows(network: Autoencoder, rows: Tensor, *, count: int) -> Tensor:
+    """The first `count` of `rows` (n, d), of the first 1,024, at which no rounding changes which values of a code are
+    kept: other runtimes must give the same code. Raises TrainingError when there is none."""
+    with torch.no_grad():
+        clear = network.margin(rows[:BATCH_ROWS]) > MARGIN
+    if not clear.any():
+        raise TrainingError("top_k cannot tell the values of a code apart in any row; the code holds equal values")
+    return rows[:BATCH_ROWS][clear][:count]
 
 
 def golden_probe(artefact: Artefact, methods: Collection[Method], *, rows: Floats) -> Golden:

@@ -50,9 +50,9 @@ class _Loss(nn.Module):
         self.objective = objective
         self.trim = trim
 
-    def forward(self, x: Tensor, generator: Generator) -> Tensor:
+    def forward(self, x: Tensor, generator: Generator, progress: float = 1.0) -> Tensor:
         kept = trimmed(self.network, x, share=self.trim) if self.trim else x
-        return self.objective.loss(self.network, kept, generator)
+        return self.objective.loss(self.network, kept, generator, progress=progress)
 
 
 def fit(
@@ -100,9 +100,10 @@ def fit(
             total = 0.0
             order = torch.randperm(len(train), generator=generator)
             for step, rows in enumerate(torch.split(order, settings.batch_size), start=len(epochs) * steps):
+                progress = step / (steps * settings.epochs)
                 for group in optimizer.param_groups:
-                    group["lr"] = _learning_rate(settings, step / (steps * settings.epochs))
-                loss = loss_of(train[rows], generator)
+                    group["lr"] = _learning_rate(settings, progress)
+                loss = loss_of(train[rows], generator, progress)
                 optimizer.zero_grad()
                 fabric.backward(loss)
                 optimizer.step()

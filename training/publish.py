@@ -34,7 +34,7 @@ from training.config import Config
 from training.data import DataSet, Splits, load, split
 from training.errors import ConfigInvalid
 from training.evaluate import evaluate
-from training.export import Artefact, Program, check_parity, export, golden_probe
+from training.export import Artefact, Program, check_parity, export, golden_probe, probe_rows
 from training.fit import CHECKPOINT_FILE, Epoch, fit
 from training.moments import moments
 from training.networks import build
@@ -103,7 +103,14 @@ def publish(
     if fresh:
         (run / CHECKPOINT_FILE).unlink(missing_ok=True)
 
-    network = build(data.size, config.architecture, variational=config.variational, range=data.range, seed=config.seed)
+    network = build(
+        data.size,
+        config.architecture,
+        variational=config.variational,
+        range=data.range,
+        seed=config.seed,
+        image=data.image,
+    )
     if config.architecture.standardise:
         network.standardise_by(train, one_scale=data.image is not None)
     epochs = fit(
@@ -128,7 +135,7 @@ def publish(
     calibration = calibrate(artefact, held_out.numpy())
 
     test = data.features[splits.test]
-    probe = test[:PROBE_ROWS].numpy()
+    probe = probe_rows(network, test, count=PROBE_ROWS).numpy()
     version_number = next_version(places.models, name)
     draft = Manifest(
         name=name,
