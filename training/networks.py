@@ -149,13 +149,13 @@ class Autoencoder(nn.Module):
         return (*given, self.keep(self.code_activation(self.code(h))))
 
     def margin(self, x: Tensor) -> Tensor:
-        """How far the smallest magnitude that top-k keeps lies above the largest that it drops, for each row of x
-        (n, d): shape (n,), infinite where nothing is at stake. Rounding beyond it changes which values are kept."""
+        """By how much of itself the smallest magnitude that top-k keeps lies above the largest that it drops, for each
+        row of x (n, d): shape (n,), infinite where nothing is at stake. A larger error changes what is kept."""
         magnitudes = self.code_activation(self.code(self.hidden(x))).abs()
         if not isinstance(self.keep, TopK) or self.keep.k == magnitudes.shape[1]:
             return torch.full((len(x),), torch.inf)
         last_kept, first_dropped = magnitudes.topk(self.keep.k + 1, dim=1).values[:, -2:].unbind(dim=1)
-        return torch.where(last_kept > 0, last_kept - first_dropped, torch.inf)
+        return torch.where(last_kept > 0, 1 - first_dropped / last_kept, torch.inf)
 
     def logits(self, z: Tensor) -> Tensor:
         """The decoder's last layer (n, d) for codes z (n, k), before the output function."""

@@ -65,7 +65,10 @@ class Contractive:
 
 def closed_form(network: Autoencoder, x: Tensor) -> Tensor:
     """||J||_F^2 = sum_j phi'(a_j)^2 sum_i (W_ji / scale_i)^2 of an encoder phi(W (x - offset) / scale + b) of one
-    layer (Rifai et al. 2011, section 3): shape (n,) for rows x (n, d). Raises TypeError where the encoder is no such one."""
+    layer (Rifai et al. 2011, section 3): shape (n,) for rows x (n, d).
+
+    Raises TypeError where the encoder is no such one.
+    """
     if not _has_closed_form(network):
         raise TypeError("the closed form is that of one linear layer with a sigmoid, tanh or no activation")
     slope = _slope(network.code_activation, network.encode(x))
