@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import JsonValue
 
@@ -16,7 +16,11 @@ from training.errors import ConfigInvalid
 from training.networks import Architecture
 from training.objectives import Denoising, Linear, Objective, Variational
 
-__all__ = ["Config", "Fitting"]
+__all__ = ["Config", "Fitting", "ScoreKind"]
+
+ScoreKind = Literal[
+    "reconstruction_error", "negative_elbo", "mahalanobis", "mahalanobis_residual", "rapp_sap", "rapp_nap"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ class Config:
     architecture: Architecture
     objective: Objective
     fitting: Fitting
-    score: Literal["reconstruction_error", "negative_elbo"] = "reconstruction_error"
+    score: ScoreKind = "reconstruction_error"
     seed: int = 0
 
     @property
@@ -86,10 +90,12 @@ class Config:
             < 1
         ):
             faults.append("every split needs at least one row")
-        if self.score not in ("reconstruction_error", "negative_elbo"):
-            faults.append(f"no score is called {self.score!r}; there are reconstruction_error and negative_elbo")
+        if self.score not in get_args(ScoreKind):
+            faults.append(f"no score is called {self.score!r}; there are {', '.join(get_args(ScoreKind))}")
         if self.score == "negative_elbo" and not self.variational:
             faults.append("a negative ELBO is the score of a variational bundle only")
+        if self.score in ("rapp_sap", "rapp_nap") and not self.architecture.hidden:
+            faults.append(f"{self.score} compares hidden layers, and this network has none")
         if not 0 <= self.seed < 2**63:
             faults.append("the seed lies in [0, 2^63)")
         if self.source in SOURCES:

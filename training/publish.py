@@ -1,5 +1,5 @@
 """From a configuration to a published bundle, in the order that keeps the figures honest:
-fit -> export -> calibrate the exported program -> evaluate -> report -> write."""
+fit -> score statistics -> export -> calibrate the exported program -> evaluate -> report -> write."""
 
 import platform
 import subprocess
@@ -40,7 +40,7 @@ from training.moments import moments
 from training.networks import build
 from training.report import card, preview
 from training.rows import Features, select
-from training.scores import score_of
+from training.scores import FITTING_ROWS, score_of
 
 __all__ = ["Places", "Published", "operations_of", "publish"]
 
@@ -125,6 +125,7 @@ def publish(
     )
 
     score = score_of(config, network)
+    score.fit(train[:FITTING_ROWS])
     operations = operations_of(config.family)
     methods = methods_of(frozenset(operations), variational=config.variational, additive_score=score.additive)
     held_out = data.features[splits.calibration]

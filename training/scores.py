@@ -1,26 +1,64 @@
-"""What `anomaly_score` computes, as modules that go into the exported graph. None draws: equal rows, equal scores."""
+"""What `anomaly_score` computes, as modules that go into the exported graph. None draws: equal rows, equal scores.
 
-from typing import ClassVar, Literal
+What a score needs to know of normal rows it learns in `fit`, from training rows alone, and keeps in buffers.
+"""
 
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
 from torch import Tensor, nn
 
-from training.config import Config
+from training.config import Config, ScoreKind
 from training.networks import Autoencoder, VariationalAutoencoder
 from training.objectives import Variational
 from training.objectives.variational import divergence_from_prior
+from training.whitening import Whitening
 
-__all__ = ["AnomalyScore", "NegativeElbo", "ReconstructionError", "score_of"]
+__all__ = [
+    "FITTING_ROWS",
+    "AnomalyScore",
+    "Mahalanobis",
+    "MahalanobisResidual",
+    "NegativeElbo",
+    "RappNap",
+    "RappSap",
+    "ReconstructionError",
+    "score_of",
+]
+
+FITTING_ROWS = 10_000
+FITTING_VALUES = 2**25  # of what is learnt from: 128 MB
+BATCH_ROWS = 256
 
 
-class ReconstructionError(nn.Module):
-    """s(x) = 1/d ||x - decode(encode(x))||^2, in squared input units: the mean over elements of `anomaly_map`."""
+class AnomalyScore(nn.Module):
+    """A score over `network`: rows (n, d) in, scores (n,) out, and the higher the more anomalous.
 
-    kind: ClassVar[Literal["reconstruction_error"]] = "reconstruction_error"
-    additive: ClassVar = True
+    `kind` is its name in a recipe and in the manifest; an `additive` one is the mean over elements of `anomaly_map`.
+    """
+
+    kind: ClassVar[ScoreKind]
+    additive: ClassVar[bool] = False
 
     def __init__(self, network: Autoencoder) -> None:
         super().__init__()
         self.network = network
+
+    def fit(self, train: Tensor) -> None:
+        """The score knows what it needs of normal rows, from the first 10,000 of `train` (m, d), from fewer where they
+        give more than 2^25 values to learn from. By default it needs nothing."""
+
+    def residual(self, x: Tensor) -> Tensor:
+        """x - reconstruct(x), shape (n, d), in the units that the network's first layer sees."""
+        return (x - self.network.reconstruct(x)) / self.network.scale
+
+
+class ReconstructionError(AnomalyScore):
+    """s(x) = 1/d ||x - decode(encode(x))||^2, in squared input units: the mean over elements of `anomaly_map`."""
+
+    kind = "reconstruction_error"
+    additive = True
 
     def anomaly_map(self, x: Tensor) -> Tensor:
         """The squared error of every element, shape (n, d) as x."""
@@ -31,35 +69,128 @@ class ReconstructionError(nn.Module):
         return self.anomaly_map(x).mean(dim=1)
 
 
-class NegativeElbo(nn.Module):
+class NegativeElbo(AnomalyScore):
     """s(x) = -log p(x | z = mean(x)) + KL(q(z | x) || N(0, I)), in nats: the bound with the code at its mean instead of
     drawn. The divergence belongs to a row as a whole, so there is no map."""
 
-    kind: ClassVar[Literal["negative_elbo"]] = "negative_elbo"
-    additive: ClassVar = False
+    kind = "negative_elbo"
 
     def __init__(self, network: VariationalAutoencoder, objective: Variational) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network)
+        self.variational = network
         self.objective = objective
 
     def forward(self, x: Tensor) -> Tensor:
         """The scores (n,) of rows x (n, d)."""
-        mean, log_variance = self.network.encode_distribution(x)
+        mean, log_variance = self.variational.encode_distribution(x)
         logits = self.network.logits(mean)
         surprise = self.objective.surprise(x, logits=logits, outputs=self.network.output(logits))
         return surprise + divergence_from_prior(mean, log_variance)
 
 
-AnomalyScore = ReconstructionError | NegativeElbo
+class Mahalanobis(AnomalyScore):
+    """s(x) = (z - m)^T C^-1 (z - m), z = encode(x), with the mean m and the covariance C of the training rows' codes:
+    the squared Mahalanobis distance of the code (Lee et al. 2018, equation 2, with one class), regularised as
+    `Whitening` says. It does not look at what the decoder makes of the code."""
+
+    kind: ClassVar[ScoreKind] = "mahalanobis"
+
+    def __init__(self, network: Autoencoder) -> None:
+        super().__init__(network)
+        self.whitening = Whitening(each_scaled=True)
+
+    def fit(self, train: Tensor) -> None:
+        """m and C are those of the codes of rows of `train` (m, d)."""
+        self.whitening.fit(_of_batches(self.network.encode, train))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The scores (n,) of rows x (n, d)."""
+        distances: Tensor = self.whitening(self.network.encode(x))
+        return distances
+
+
+class MahalanobisResidual(Mahalanobis):
+    """s(x) = (z - m)^T C^-1 (z - m) + ||r||^2 / rho, r = x - decode(encode(x)), with rho the mean square of an element
+    of r over the training rows: the distance within the space of codes plus that from it (Moghaddam & Pentland 1997,
+    PAMI 19(7), where principal components take the network's place and rho is the variance left in each other
+    direction). r is in the units that the first layer sees."""
+
+    kind = "mahalanobis_residual"
+    unexplained: Tensor
+
+    def __init__(self, network: Autoencoder) -> None:
+        super().__init__(network)
+        self.register_buffer("unexplained", torch.ones(()))
+
+    def fit(self, train: Tensor) -> None:
+        """m, C and rho are those of rows of `train` (m, d)."""
+        super().fit(train)
+        mean_square = _of_batches(self.residual, train).double().square().mean()
+        self.unexplained = mean_square.clamp(min=torch.finfo(torch.float32).tiny).float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The scores (n,) of rows x (n, d)."""
+        return super().forward(x) + self.residual(x).square().sum(dim=1) / self.unexplained
+
+
+class RappSap(AnomalyScore):
+    """s(x) = sum_i ||h_i(x) - h_i(decode(encode(x)))||^2, over the row as the first layer sees it (i = 0), each hidden
+    layer of the encoder and the code: simple aggregation along the projection pathway (Kim et al. 2020, ICLR, RaPP,
+    section 3). Without i > 0 it would be the reconstruction error, but for its unit."""
+
+    kind: ClassVar[ScoreKind] = "rapp_sap"
+
+    def differences(self, x: Tensor) -> Tensor:
+        """h(x) - h(decode(encode(x))) with all layers side by side, shape (n, p), p the sum of their widths."""
+        outputs = self.network.reconstruct(x)
+        pairs = zip(self.network.activations(x), self.network.activations(outputs), strict=True)
+        return torch.cat([(x - outputs) / self.network.scale, *(before - after for before, after in pairs)], dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The scores (n,) of rows x (n, d)."""
+        return self.differences(x).square().sum(dim=1)
+
+
+class RappNap(RappSap):
+    """s(x) = ||(d(x) - m)^T V S^-1||^2, d(x) the differences that SAP adds up, m their mean over the training rows, and
+    U S V^T the singular value decomposition of these rows' d(x) - m, divided by the root of their number: normalised
+    aggregation along the projection pathway (Kim et al. 2020, ICLR, RaPP, section 3), truncated and regularised as
+    `Whitening` says."""
+
+    kind = "rapp_nap"
+
+    def __init__(self, network: Autoencoder) -> None:
+        super().__init__(network)
+        self.whitening = Whitening(each_scaled=False)
+
+    def fit(self, train: Tensor) -> None:
+        """m, V and S are those of rows of `train` (m, d)."""
+        self.whitening.fit(_of_batches(self.differences, train))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The scores (n,) of rows x (n, d)."""
+        distances: Tensor = self.whitening(self.differences(x))
+        return distances
 
 
 def score_of(config: Config, network: Autoencoder) -> AnomalyScore:
-    """The score that a checked `config` asks for, over `network`."""
+    """The score that a checked `config` asks for, over `network`; it still has to be fitted."""
     if (
         config.score == "negative_elbo"
         and isinstance(network, VariationalAutoencoder)
         and isinstance(config.objective, Variational)
     ):
         return NegativeElbo(network, config.objective)
-    return ReconstructionError(network)
+    scores = (ReconstructionError, Mahalanobis, MahalanobisResidual, RappSap, RappNap)
+    return next(score for score in scores if score.kind == config.score)(network)
+
+
+@torch.no_grad()
+def _of_batches(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """What `function` gives for as many of the first rows as `AnomalyScore.fit` says, without gradients."""
+    parts: list[Tensor] = []
+    for batch in torch.split(rows[:FITTING_ROWS], BATCH_ROWS):
+        parts.append(function(batch))
+        if len(parts) * parts[0].numel() >= FITTING_VALUES:
+            break
+    return torch.cat(parts)
