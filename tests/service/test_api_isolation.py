@@ -207,6 +207,20 @@ async def test_a_body_of_exactly_the_limit_is_read(limited: Served) -> None:
     assert_problem(await limited.post("tiny/encode", content=padded(LIMIT + 1)), errors.BodyTooLarge)
 
 
+@pytest.mark.parametrize(
+    ("path", "field", "fields"),
+    [("vae/sample", "count", {"seed": 1}), ("tiny/interpolate", "steps", {"start": ROWS[0], "end": ROWS[1]})],
+)
+async def test_as_many_rows_are_made_as_allowed_and_no_more(
+    models: Path, path: str, field: str, fields: dict[str, object]
+) -> None:
+    async with serving(models, max_rows=5) as served:
+        response = await served.post(path, json={**fields, field: 5})
+        assert len(response.json()["outputs"]) == 5
+        problem = assert_problem(await served.post(path, json={**fields, field: 6}), errors.TooManyRows)
+        assert problem["detail"] == f"{field} is 6, at most 5 rows are answered at a time"
+
+
 async def test_large_bodies_and_answers_go_through_a_thread_and_come_out_the_same(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

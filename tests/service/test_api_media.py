@@ -261,6 +261,11 @@ async def test_a_body_that_the_operation_does_not_read_is_refused_with_those_tha
     assert f"reads {accepted} here" in problem["detail"]
 
 
+async def test_a_media_type_of_any_length_is_named_in_short(served: Served) -> None:
+    response = await served.post("tiny/encode", content=b"", headers={"Content-Type": "text/" + "x" * 10_000})
+    assert len(assert_problem(response, UnsupportedMediaType)["detail"]) < 250
+
+
 async def test_beside_a_binary_body_the_parameters_go_into_the_query(served: Served) -> None:
     body = npy_from_rows(INPUTS)
     response = await served.post("tiny/anomaly-score?alpha=0.5&maps=true", content=body, headers=NPY)

@@ -122,6 +122,12 @@ async def test_sample(served: Served) -> None:
     assert found == {"seed": MAX_SEED, "warnings": []}
 
 
+async def test_the_last_rows_of_a_seed_can_be_drawn(served: Served) -> None:
+    found = await answer_of(served, "vae/sample", schemas.SampleAnswer, count=3, seed=1, offset=MAX_SEED - 2)
+    latents = draw_codes(2, seed=1, offset=MAX_SEED - 2, count=3)
+    assert np.array(found["latents"], np.float32).tobytes() == latents.tobytes()
+
+
 async def test_sample_without_a_seed_names_the_one_it_drew(served: Served) -> None:
     found = await answer_of(served, "vae/sample", schemas.SampleAnswer, count=2)
     again = await answer_of(served, "vae/sample", schemas.SampleAnswer, count=2, seed=found["seed"])

@@ -225,6 +225,18 @@ def with_true_checksums(body: bytes) -> bytes:
 
 EXIF = Image.Exif()
 EXIF.update({274: 6, 270: "a description", 282: 72.0})
+
+
+@pytest.mark.parametrize(("place", "value"), [(6, 0), (17, 0), (17, 26), (17, 84), (41, 13), (43, 1)])
+@pytest.mark.filterwarnings("ignore")  # Pillow's about damaged metadata: they are not what is tested
+def test_metadata_that_contradicts_itself_is_damage(place: int, value: int) -> None:
+    """Tags that claim another type than their values have: Pillow meets each with another kind of exception."""
+    metadata = bytearray(EXIF.tobytes())
+    metadata[place] = value
+    with pytest.raises(MalformedBody, match="the PNG picture is damaged or cut short"):
+        read(encoded(SHADES.T.copy(), exif=bytes(metadata)))
+
+
 SEEDS = [
     ("PNG", encoded(Image.fromarray(SHADES).convert("P"), transparency=3, exif=EXIF)),
     ("PNG", encoded(SHADES.astype(np.uint16) * 256, transparency=256, icc_profile=bytes(40))),
