@@ -118,6 +118,11 @@ class Autoencoder(nn.Module):
         self.register_buffer("offset", torch.zeros(size))
         self.register_buffer("scale", torch.ones(()))
 
+    @property
+    def spread(self) -> Tensor | None:
+        """The learnt standard deviation of a Gaussian likelihood, where there is one: see VariationalAutoencoder."""
+        return None
+
     def standardise_by(self, rows: Features, *, one_scale: bool) -> None:
         """From here on the layers see rows less their mean over `rows` (m, d), divided by the standard deviation.
 
