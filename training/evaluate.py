@@ -10,23 +10,34 @@ from training.config import Config
 from training.corruption import Range
 from training.export import Artefact
 from training.moments import moments
-from training.objectives import Denoising, Variational
+from training.objectives import Denoising, Linear, Variational
+from training.objectives.importance_weighting import log_weight, negative_bound
 from training.objectives.variational import divergence_from_prior, reparameterise
 from training.rows import Features, chunks
 
-__all__ = ["ALPHA", "evaluate", "noise", "principal_components_error"]
+__all__ = ["ALPHA", "IMPORTANCE_DRAWS", "evaluate", "grey_entropy", "noise", "principal_components_error"]
 
 ALPHA = 0.01
 NOISE_ROWS = 1000
+IMPORTANCE_DRAWS = 10
 WIDE = 4096
+LEAST = 1e-7  # float32 rounds to 0 and 1, which have no logit; the margin costs 16 nats where such a value is wrong
 
 
 def evaluate(
-    artefact: Artefact, config: Config, *, train: Features, test: Tensor, calibration: Calibration, bounds: Range
+    artefact: Artefact,
+    config: Config,
+    *,
+    train: Features,
+    test: Tensor,
+    calibration: Calibration,
+    bounds: Range,
+    spread: Tensor | None = None,
 ) -> dict[str, float]:
     """Figures on the test rows (n, d), by name; errors in squared input units, the rest as the model card explains.
 
-    `train` is used for the reference alone: principal components, as many as a code has values.
+    `train` is used for the reference alone: principal components, as many as a code has values. `spread` is the standard
+    deviation of a Gaussian likelihood, of all elements or of each (d,), where the network has learnt one.
     """
     (outputs,) = artefact.run(Method.RECONSTRUCT, test.numpy())
     (codes,) = artefact.run(Method.ENCODE, test[:1].numpy())
@@ -44,8 +55,18 @@ def evaluate(
         figures["corrupted_mse"] = _mse(corrupted.numpy(), test)
         figures["denoise_mse"] = _mse(artefact.run(Method.DENOISE, corrupted.numpy())[0], test)
     if isinstance(config.objective, Variational):
-        figures["negative_elbo"], figures["divergence"] = _bound(artefact, config.objective, test, seed=config.seed)
+        figures |= _bounds(artefact, config.objective, test, spread=spread, seed=config.seed)
+    elif not isinstance(config.objective, Linear) and config.objective.error == "cross_entropy":
+        figures["cross_entropy"] = float(_cross_entropy(torch.from_numpy(outputs), test).mean())
+    if "cross_entropy" in figures:
+        figures["cross_entropy_floor"] = float(grey_entropy(test).mean())
     return figures
+
+
+def grey_entropy(x: Tensor) -> Tensor:
+    """-sum_i x_i log x_i + (1 - x_i) log(1 - x_i), in nats, shape (n,): no reconstruction of grey values x (n, d) in
+    [0, 1] has a smaller cross-entropy, which is above 0 wherever a value is neither black nor white."""
+    return (torch.special.entr(x) + torch.special.entr(1 - x)).sum(dim=1)
 
 
 def noise(size: int, *, bounds: tuple[float, float], seed: int) -> Floats:
@@ -73,15 +94,34 @@ def principal_components_error(train: Features, test: Tensor, *, components: int
     return _mse(((test - mean) @ basis @ basis.T + mean).numpy(), test)
 
 
-def _bound(artefact: Artefact, objective: Variational, test: Tensor, *, seed: int) -> tuple[float, float]:
-    """The negative ELBO, one draw of the code for each row, and its divergence term: means over rows, in nats."""
+def _bounds(
+    artefact: Artefact, objective: Variational, test: Tensor, *, spread: Tensor | None, seed: int
+) -> dict[str, float]:
+    """The negative ELBO, one draw of the code for each row, with its parts, and the importance-weighted bound: means over
+    rows, in nats."""
     mean, log_variance = map(torch.from_numpy, artefact.run(Method.ENCODE_DISTRIBUTION, test.numpy()))
-    draws = reparameterise(mean, log_variance, Generator().manual_seed(seed))
-    outputs = torch.from_numpy(artefact.run(Method.DECODE, draws.numpy())[0])
-    # What float32 rounds to 0 or 1 has no logit; the margin costs at most 16 nats where such a value is wrong.
-    surprise = objective.surprise(test, logits=outputs.logit(eps=1e-7), outputs=outputs).mean()
-    divergence = divergence_from_prior(mean, log_variance).mean()
-    return float(surprise + divergence), float(divergence)
+    generator = Generator().manual_seed(seed)
+    surprises, log_weights = [], []
+    for _ in range(IMPORTANCE_DRAWS):
+        z = reparameterise(mean, log_variance, generator)
+        outputs = torch.from_numpy(artefact.run(Method.DECODE, z.numpy())[0])
+        # The logits of Gaussian outputs mean nothing, and nothing looks at them.
+        surprises.append(objective.surprise(test, logits=outputs.logit(eps=LEAST), outputs=outputs, spread=spread))
+        log_weights.append(log_weight(surprises[-1], z, mean=mean, log_variance=log_variance))
+    divergence = float(divergence_from_prior(mean, log_variance).mean())
+    surprise = float(surprises[0].mean())
+    figures = {
+        "negative_elbo": surprise + divergence,
+        "divergence": divergence,
+        "importance_weighted_bound": float(negative_bound(torch.stack(log_weights)).mean()),
+    }
+    return figures | ({"cross_entropy": surprise} if objective.likelihood == "bernoulli" else {})
+
+
+def _cross_entropy(outputs: Tensor, wanted: Tensor) -> Tensor:
+    """-sum_i x_i log y_i + (1 - x_i) log(1 - y_i), in nats, shape (n,), of `outputs` y with `wanted` x, both (n, d)."""
+    y = outputs.clamp(LEAST, 1 - LEAST)
+    return -(wanted * y.log() + (1 - wanted) * (1 - y).log()).sum(dim=1)
 
 
 def _mse(outputs: Floats, wanted: Tensor) -> float:

@@ -13,7 +13,7 @@ from bundle.calibration import Floats
 from bundle.manifest import ImageSpec, Manifest
 from bundle.operations import Family, Method, Operation
 from training.config import Config
-from training.evaluate import ALPHA
+from training.evaluate import ALPHA, IMPORTANCE_DRAWS
 from training.export import Artefact
 from training.objectives import Denoising
 
@@ -180,6 +180,10 @@ _MEANINGS = {
     "corrupted_mse": "for comparison: that of the corrupted row itself",
     "negative_elbo": "negative evidence lower bound, one draw for each row, in nats",
     "divergence": "the part of it that is the codes' divergence from the prior, in nats",
+    "importance_weighted_bound": f"the same with {IMPORTANCE_DRAWS} weighted draws for each row, which lies closer to "
+    "the negative log likelihood",
+    "cross_entropy": "cross-entropy of the grey values with the reconstruction, in nats per row",
+    "cross_entropy_floor": "for comparison: the least that it can be, the grey values' own entropy",
     f"test_rate_at_{ALPHA}": f"the fraction of test rows whose p-value is at most {ALPHA}",
     f"noise_rate_at_{ALPHA}": f"the fraction of rows of uniform noise whose p-value is at most {ALPHA}",
 }

@@ -84,7 +84,8 @@ class NegativeElbo(AnomalyScore):
         """The scores (n,) of rows x (n, d)."""
         mean, log_variance = self.variational.encode_distribution(x)
         logits = self.network.logits(mean)
-        surprise = self.objective.surprise(x, logits=logits, outputs=self.network.output(logits))
+        outputs, spread = self.network.output(logits), self.network.spread
+        surprise = self.objective.surprise(x, logits=logits, outputs=outputs, spread=spread)
         return surprise + divergence_from_prior(mean, log_variance)
 
 
