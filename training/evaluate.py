@@ -36,8 +36,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Figures on the test rows (n, d), by name; errors in squared input units, the rest as the model card explains.
 
-    `train` is used for the reference alone: principal components, as many as a code has values. `spread` is the standard
-    deviation of a Gaussian likelihood, of all elements or of each (d,), where the network has learnt one.
+    `train` is used for the reference alone: principal components, as many as a code has values. `spread` is the
+    standard deviation of a Gaussian likelihood, of all elements or of each (d,), where the network has learnt one.
     """
     (outputs,) = artefact.run(Method.RECONSTRUCT, test.numpy())
     (codes,) = artefact.run(Method.ENCODE, test[:1].numpy())
@@ -66,7 +66,8 @@ def evaluate(
 def grey_entropy(x: Tensor) -> Tensor:
     """-sum_i x_i log x_i + (1 - x_i) log(1 - x_i), in nats, shape (n,): no reconstruction of grey values x (n, d) in
     [0, 1] has a smaller cross-entropy, which is above 0 wherever a value is neither black nor white."""
-    return (torch.special.entr(x) + torch.special.entr(1 - x)).sum(dim=1)
+    entropy: Tensor = torch.special.entr(x) + torch.special.entr(1 - x)
+    return entropy.sum(dim=1)
 
 
 def noise(size: int, *, bounds: tuple[float, float], seed: int) -> Floats:
@@ -97,8 +98,8 @@ def principal_components_error(train: Features, test: Tensor, *, components: int
 def _bounds(
     artefact: Artefact, objective: Variational, test: Tensor, *, spread: Tensor | None, seed: int
 ) -> dict[str, float]:
-    """The negative ELBO, one draw of the code for each row, with its parts, and the importance-weighted bound: means over
-    rows, in nats."""
+    """The negative ELBO, one draw of the code for each row, with its parts, and the importance-weighted bound: means
+    over rows, in nats."""
     mean, log_variance = map(torch.from_numpy, artefact.run(Method.ENCODE_DISTRIBUTION, test.numpy()))
     generator = Generator().manual_seed(seed)
     surprises, log_weights = [], []
