@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 __all__ = ["Settings", "warn_of_unknown_variables"]
 
 PREFIX = "DIABOLO_"
+OTHER_COMMANDS = ("DATA_DIR",)  # `diabolo train` reads these
 logger = logging.getLogger("diabolo")
 
 
@@ -50,7 +51,7 @@ class Settings(BaseSettings):
 
 def warn_of_unknown_variables() -> None:
     """A variable that starts like a setting but is none is logged, with the setting that was probably meant."""
-    known = [name.upper() for name in Settings.model_fields]
+    known = [*(name.upper() for name in Settings.model_fields), *OTHER_COMMANDS]
     for variable in sorted(os.environ):
         name = variable.removeprefix(PREFIX)
         if name != variable and name not in known:

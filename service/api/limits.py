@@ -2,7 +2,7 @@
 
 from fastapi import Request
 
-from service.errors import BodyTooLarge
+from service.errors import BodyTooLarge, UnsupportedMediaType
 
 __all__ = ["read_body"]
 
@@ -10,9 +10,14 @@ __all__ = ["read_body"]
 async def read_body(request: Request, *, limit: int) -> bytes:
     """The whole body, of at most `limit` bytes.
 
-    Raises BodyTooLarge before anything is read where `Content-Length` already says so, else as soon as the limit is
-    passed; ClientDisconnect when the client goes away.
+    Raises UnsupportedMediaType for a compressed body; BodyTooLarge before anything is read where `Content-Length`
+    already says so, else as soon as the limit is passed; ClientDisconnect when the client goes away.
     """
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise UnsupportedMediaType(
+            f"the body is compressed as {coding[:40]!r}; send it as it is", headers={"Accept-Encoding": "identity"}
+        )
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
         raise BodyTooLarge(f"the body has more than the {limit} bytes that are read")
