@@ -15,64 +15,83 @@ from bundle.torchscript import silence_deprecation
 from training.errors import ParityError, TrainingError
 from training.networks import Autoencoder, VariationalAutoencoder
 from training.scores import AnomalyScore, ReconstructionError
+from training.units import Units
 
 __all__ = ["TOLERANCE", "Artefact", "Program", "check_parity", "export", "golden_probe", "probe_rows"]
 
 TOLERANCE = 1e-5
 BATCH_ROWS = 1024
+GIVE_ROWS = (Method.DECODE, Method.RECONSTRUCT, Method.DENOISE)
 MARGIN = 1e-3  # ten times what devices may differ by
 
 
 class Program(nn.Module):
-    """Every method that a bundle can export, under its name: all row-wise, float32 in and out, none of them drawing."""
+    """Every method that a bundle can export, under its name: all row-wise, float32 in and out, none of them drawing.
 
-    def __init__(self, network: Autoencoder, score: AnomalyScore) -> None:
+    With `units` rows come and go in input units, while the network and the score work in those; so does `anomaly_map`.
+    """
+
+    def __init__(self, network: Autoencoder, score: AnomalyScore, *, units: Units | None = None) -> None:
         super().__init__()
         self.network = network
         self.score = score
+        self.units = units
         self.eval().requires_grad_(False)
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.network.encode(x)
+        return self.network.encode(self._inward(x))
 
     def encode_distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if not isinstance(self.network, VariationalAutoencoder):
             raise TypeError("only a variational network encodes distributions")
-        return self.network.encode_distribution(x)
+        return self.network.encode_distribution(self._inward(x))
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.network.decode(z)
+        return self._outward(self.network.decode(z))
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        return self.network.reconstruct(x)
+        return self._outward(self.network.reconstruct(self._inward(x)))
 
     def denoise(self, x: Tensor) -> Tensor:
-        return self.network.reconstruct(x)
+        return self._outward(self.network.reconstruct(self._inward(x)))
 
     def anomaly_score(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.score(x)
+        scores: Tensor = self.score(self._inward(x))
         return scores
 
     def anomaly_map(self, x: Tensor) -> Tensor:
         if not isinstance(self.score, ReconstructionError):
             raise TypeError("only an additive score has a map")
-        return self.score.anomaly_map(x)
+        return self.score.anomaly_map(self._inward(x))
+
+    def _inward(self, x: Tensor) -> Tensor:
+        return x if self.units is None else self.units.inward(x)
+
+    def _outward(self, x: Tensor) -> Tensor:
+        return x if self.units is None else self.units.outward(x)
 
 
 class Artefact:
-    """An exported program as anyone else would open it: from its bytes."""
+    """An exported program as anyone else would open it: from its bytes. With `units` rows come and go in those."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, *, units: Units | None = None) -> None:
+        self._units = units
         silence_deprecation()
         self._program = torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]  # torch's own
 
     def run(self, method: Method, rows: Floats) -> tuple[Floats, ...]:
         """What `method` returns for rows (n, d), or codes (n, k): one array, two for `encode_distribution`."""
         function = getattr(self._program, method.value)
-        batches = torch.split(torch.from_numpy(np.ascontiguousarray(rows)), BATCH_ROWS)
+        given = torch.from_numpy(np.ascontiguousarray(rows))
+        if self._units is not None and not method.takes_latents:
+            given = self._units.outward(given)
+        batches = torch.split(given, BATCH_ROWS)
         with torch.no_grad():
             answers = [answer if isinstance(answer, tuple) else (answer,) for answer in map(function, batches)]
-        return tuple(torch.cat(parts).numpy() for parts in zip(*answers, strict=True))
+        outputs = [torch.cat(parts) for parts in zip(*answers, strict=True)]
+        if self._units is not None and method in GIVE_ROWS:
+            outputs = [self._units.inward(rows) for rows in outputs]
+        return tuple(output.numpy() for output in outputs)
 
 
 def export(program: Program, methods: Collection[Method], *, rows: Tensor) -> bytes:
@@ -90,7 +109,8 @@ def export(program: Program, methods: Collection[Method], *, rows: Tensor) -> by
 def check_parity(artefact: Artefact, program: Program, methods: Collection[Method], *, rows: Tensor) -> float:
     """The largest error of the exported program against `program` itself, for one of `rows` (n, d) and for all.
 
-    Raises ParityError where it is beyond 1e-5, relative and absolute.
+    Raises ParityError where it is beyond 1e-5, relative and absolute; of rows in input units absolute counts in the
+    size of the largest feature.
     """
     largest = 0.0
     for x in (rows[:1], rows):
@@ -100,7 +120,8 @@ def check_parity(artefact: Artefact, program: Program, methods: Collection[Metho
             outputs = artefact.run(method, given.numpy())
             for actual, expected in zip(outputs, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
                 error = float(np.abs(actual - expected.numpy()).max())
-                if not np.allclose(actual, expected.numpy(), rtol=TOLERANCE, atol=TOLERANCE):
+                atol = TOLERANCE * _magnitude(program, method)
+                if not np.allclose(actual, expected.numpy(), rtol=TOLERANCE, atol=atol):
                     raise ParityError(
                         f"the exported {method.value} is off the network's by {error:.3g} for {len(x)} rows"
                     )
@@ -118,11 +139,17 @@ def probe_rows(network: Autoencoder, rows: Tensor, *, count: int) -> Tensor:
     return rows[:BATCH_ROWS][clear][:count]
 
 
-def golden_probe(artefact: Artefact, methods: Collection[Method], *, rows: Floats) -> Golden:
-    """The golden probe of `rows` (n, d): their codes, and what the exported program makes of both."""
+def golden_probe(artefact: Artefact, methods: Collection[Method], *, rows: Floats, program: Program) -> Golden:
+    """The golden probe of `rows` (n, d), in input units: their codes, and what the exported `program` makes of both."""
     (latents,) = artefact.run(Method.ENCODE, rows)
     answers = {method: artefact.run(method, latents if method.takes_latents else rows) for method in sorted(methods)}
-    return Golden(rows, latents, {method: Expected(outputs) for method, outputs in answers.items()})
+    atol = {method: Expected.atol * _magnitude(program, method) for method in methods}
+    return Golden(rows, latents, {method: Expected(outputs, atol=atol[method]) for method, outputs in answers.items()})
+
+
+def _magnitude(program: Program, method: Method) -> float:
+    """What an absolute tolerance of a method's outputs is multiplied by: float32 rounds in proportion."""
+    return program.units.magnitude if program.units is not None and method in GIVE_ROWS else 1.0
 
 
 def _without_source_paths(program: bytes) -> bytes:

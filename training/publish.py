@@ -4,12 +4,13 @@ fit -> score statistics -> export -> calibrate the exported program -> evaluate 
 import platform
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bundle.manifest import (
@@ -39,8 +40,9 @@ from training.fit import CHECKPOINT_FILE, Epoch, fit
 from training.moments import moments
 from training.networks import build
 from training.report import card, preview
-from training.rows import Features, select
+from training.rows import Features, select, transformed
 from training.scores import FITTING_ROWS, score_of
+from training.units import units_of
 
 __all__ = ["Places", "Published", "operations_of", "publish"]
 
@@ -80,12 +82,16 @@ def publish(
     config: Config,
     places: Places,
     *,
+    data: DataSet | None = None,
     name: str | None = None,
     command: str,
     fresh: bool = False,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Published:
     """The bundle that `config` describes is trained and published as the next version of `name` (the recipe's name).
+
+    `data` is what its source gives, where that is loaded already. Rows without a declared range are trained on, scored
+    and judged in standard deviations of the training split; the bundle takes and gives them in their own units.
 
     A run that was interrupted goes on where it stopped, unless `fresh`. `command` is how to repeat it. Raises
     TrainingError for a known reason not to, OSError when the disk refuses; then nothing was published.
@@ -95,9 +101,11 @@ def publish(
     if not is_name(name):
         raise ConfigInvalid(f"{name!r} cannot name a bundle; use small letters, digits, '.', '_' and '-', at most 64")
 
-    data = load(config.source, places.data)
-    digest = data.digest
-    splits = split(data, config.splits, seed=config.seed)
+    given = load(config.source, places.data) if data is None else data
+    digest = given.digest
+    splits = split(given, config.splits, seed=config.seed)
+    units = units_of(select(given.features, splits.train)) if given.range is None else None
+    data = given if units is None else replace(given, features=transformed(given.features, units.inward))
     train = select(data.features, splits.train)
     run = places.runs / f"{config.recipe}-{config.digest(digest)[:12]}"
     if fresh:
@@ -128,15 +136,17 @@ def publish(
     score.fit(train[:FITTING_ROWS])
     operations = operations_of(config.family)
     methods = methods_of(frozenset(operations), variational=config.variational, additive_score=score.additive)
-    held_out = data.features[splits.calibration]
-    program = Program(network, score)
+    held_out = given.features[splits.calibration]
+    program = Program(network, score, units=units)
     content = export(program, methods, rows=held_out[:PARITY_ROWS])
-    artefact = Artefact(content)
-    check_parity(artefact, program, methods, rows=held_out[:PARITY_ROWS])
-    calibration = calibrate(artefact, held_out.numpy())
+    exported = Artefact(content)
+    check_parity(exported, program, methods, rows=held_out[:PARITY_ROWS])
+    calibration = calibrate(exported, held_out.numpy())
+    artefact = Artefact(content, units=units)
 
     test = data.features[splits.test]
     probe = probe_rows(network, test, count=PROBE_ROWS).numpy()
+    golden = probe if units is None else units.outward(torch.from_numpy(probe)).numpy()
     version_number = next_version(places.models, name)
     draft = Manifest(
         name=name,
@@ -146,11 +156,11 @@ def publish(
         operations=operations,
         input=InputSpec(size=data.size, range=data.range, image=data.image, feature_names=data.feature_names),
         latent=LatentSpec(size=config.architecture.latent),
-        statistics=_statistics(train),
+        statistics=_statistics(select(given.features, splits.train)),
         score=Score(
             kind=score.kind,
             additive=score.additive,
-            map_ceiling=map_ceiling(artefact, held_out.numpy()) if score.additive else None,
+            map_ceiling=map_ceiling(exported, held_out.numpy()) if score.additive else None,
         ),
         calibration=CalibrationSummary(
             size=calibration.size,
@@ -174,7 +184,7 @@ def publish(
     )
     files = {
         TORCHSCRIPT_FILE: content,
-        GOLDEN_FILE: golden_probe(artefact, methods, rows=probe).to_bytes(),
+        GOLDEN_FILE: golden_probe(exported, methods, rows=golden, program=program).to_bytes(),
         CALIBRATION_FILE: calibration.to_bytes(),
         CARD_FILE: card(draft).encode(),
     }

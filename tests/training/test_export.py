@@ -108,9 +108,9 @@ def test_the_program_draws_nothing(content: bytes, rows: Tensor) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_probe_is_what_the_program_answers(content: bytes, rows: Tensor) -> None:
+def test_the_probe_is_what_the_program_answers(content: bytes, program: Program, rows: Tensor) -> None:
     artefact = Artefact(content)
-    golden = golden_probe(artefact, METHODS, rows=rows[:16].numpy())
+    golden = golden_probe(artefact, METHODS, rows=rows[:16].numpy(), program=program)
     assert set(golden.expected) == set(METHODS)
     assert golden.replay(artefact.run) == 0
     assert np.array_equal(golden.latents, artefact.run(Method.ENCODE, rows[:16].numpy())[0])

@@ -1,6 +1,7 @@
 """Tables as rows of numbers with named features, or every reason why they are not."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,7 +132,8 @@ def _data_set(columns: _Columns, path: Path) -> DataSet:
     )
 
 
-class _Selection(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Selection:
     """Some columns of rows."""
 
     columns: Tensor
