@@ -39,7 +39,9 @@ from training.export import Artefact, Program, check_parity, export, golden_prob
 from training.fit import CHECKPOINT_FILE, Epoch, fit
 from training.moments import moments
 from training.networks import build
-from training.report import card, preview
+from training.report.card import card
+from training.report.gallery import gallery
+from training.report.preview import preview
 from training.rows import Features, select, transformed
 from training.scores import FITTING_ROWS, score_of
 from training.units import units_of
@@ -182,6 +184,7 @@ def publish(
         artefacts={"torchscript": (TORCHSCRIPT_FILE,)},
         files={},
     )
+    lines = gallery(artefact, config, rows=probe)
     files = {
         TORCHSCRIPT_FILE: content,
         GOLDEN_FILE: golden_probe(exported, methods, rows=golden, program=program).to_bytes(),
@@ -190,7 +193,8 @@ def publish(
     }
     if data.image is not None:
         title = f"{name} {version_number}: {config.family.value}, {data.size} values to {config.architecture.latent}"
-        files[PREVIEW_FILE] = preview(artefact, config, rows=probe, image=data.image, title=title)
+        scale = float(probe.min()), float(probe.max())
+        files[PREVIEW_FILE] = preview(lines, image=data.image, title=title, scale=scale)
     path = write_bundle(places.models, files, manifest=lambda entries: draft.model_copy(update={"files": entries}))
     (run / CHECKPOINT_FILE).unlink(missing_ok=True)
     return Published(path, draft, epochs, run)
