@@ -21,12 +21,19 @@ def train(
     ] = Path("data"),
     seed: Annotated[int | None, typer.Option(min=0, help="Decides everything random. (default: the recipe's)")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs at most. (default: the recipe's)")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, or auto: a GPU if there is one. (default: cpu)")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="32, bf16-mixed or 16-mixed. (default: 32)")] = None,
+    devices: Annotated[int | None, typer.Option(min=1, help="Devices that share each batch. (default: 1)")] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Machines with so many devices each. (default: 1)")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of going on with a stopped run.")] = False,
     list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes and do nothing else.")] = False,
 ) -> None:
     """Train a recipe and publish it as the next version of a bundle."""
     try:
-        _train(recipe if not list_recipes else None, name, models_dir, data_dir, seed, epochs, fresh)
+        hardware = {"device": device, "precision": precision, "devices": devices, "nodes": nodes}
+        _train(recipe if not list_recipes else None, name, models_dir, data_dir, seed, epochs, hardware, fresh)
     except KeyboardInterrupt:
         _stop("stopped; the same command goes on after the last whole epoch, --fresh starts over", code=130)
     except OSError as error:
@@ -40,6 +47,7 @@ def _train(
     data_dir: Path,
     seed: int | None,
     epochs: int | None,
+    hardware: dict[str, str | int | None],
     fresh: bool,
 ) -> None:
     from training.recipes import RECIPES
@@ -51,24 +59,29 @@ def _train(
     if recipe not in RECIPES:
         _stop(f"no recipe is called {recipe!r}; there are {', '.join(RECIPES)}", code=2)
 
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
     from rich.console import Console
 
     from training.errors import TrainingError
+    from training.hardware import Hardware
     from training.progress import shown
     from training.publish import Places, publish
 
     config = RECIPES[recipe]()
-    options = {"--name": name, "--seed": seed, "--epochs": epochs}
+    chosen = {option: value for option, value in hardware.items() if value is not None}
+    options = {"--name": name, "--seed": seed, "--epochs": epochs, **{f"--{o}": value for o, value in chosen.items()}}
     command = ["diabolo", "train", recipe, *(w for key, v in options.items() if v is not None for w in (key, str(v)))]
     if seed is not None:
         config = replace(config, seed=seed)
     if epochs is not None:
         config = replace(config, fitting=replace(config.fitting, epochs=epochs))
+    if chosen:
+        used = Hardware(**{**asdict(config.fitting.hardware), **chosen})
+        config = replace(config, fitting=replace(config.fitting, hardware=used))
     places = Places(models=models_dir, data=data_dir, runs=Path("runs"))
     try:
-        with shown(Console(), epochs=config.fitting.epochs) as on_epoch:
+        with shown(Console(quiet=not config.fitting.hardware.is_first), epochs=config.fitting.epochs) as on_epoch:
             done = publish(config, places, name=name, command=shlex.join(command), fresh=fresh, on_epoch=on_epoch)
     except TrainingError as error:
         _stop(str(error))

@@ -13,6 +13,7 @@ from bundle.operations import Family
 from training.corruption import Range
 from training.data import SOURCES, SplitSizes
 from training.errors import ConfigInvalid
+from training.hardware import Hardware
 from training.networks import Architecture
 from training.objectives import Denoising, Linear, Objective, Variational
 
@@ -28,7 +29,7 @@ class Fitting:
     """How the objective is minimised: Adam (Kingma & Ba 2015) until `epochs`, or until the validation loss has not
     fallen for `patience` epochs. `cosine` lets the rate of learning fall to 0 along half a cosine over all epochs.
     `trim` is the share of each batch that is left out of the loss, those rows that are reconstructed worst.
-    `threads` is part of it because sums divided among another number of threads have other last bits."""
+    `threads` and `hardware` are part of it because sums divided in another way have other last bits."""
 
     epochs: int
     batch_size: int = 128
@@ -37,6 +38,7 @@ class Fitting:
     patience: int = 10
     trim: float = 0.0
     threads: int = 2
+    hardware: Hardware = dataclasses.field(default_factory=Hardware)
 
     def faults(self) -> list[str]:
         """What contradicts itself, in words; empty when nothing does."""
@@ -48,7 +50,9 @@ class Fitting:
             found.append("trim, the share of a batch that is left out, lies in [0, 1)")
         if self.schedule not in ("constant", "cosine"):
             found.append(f"no schedule is called {self.schedule!r}; there are constant and cosine")
-        return found
+        if self.batch_size < self.hardware.processes:
+            found.append("a batch needs at least one row for every device")
+        return found + self.hardware.faults()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,6 +100,7 @@ def test_the_configuration_is_plain_json(config: Config) -> None:
         "patience": 10,
         "trim": 0.0,
         "threads": 1,
+        "hardware": {"device": "cpu", "precision": "32", "devices": 1, "nodes": 1},
     }
 
 
