@@ -11,11 +11,12 @@ from pydantic import JsonValue
 from bundle.manifest import is_name
 from bundle.operations import Family
 from training.corruption import Range
-from training.data import SOURCES, SplitSizes
+from training.data import SOURCES, Source, SplitSizes
 from training.errors import ConfigInvalid
 from training.hardware import Hardware
 from training.networks import Architecture
 from training.objectives import Denoising, Linear, Objective, Variational
+from training.sources.files import Files
 
 __all__ = ["Config", "Fitting", "ScoreKind"]
 
@@ -57,11 +58,12 @@ class Fitting:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A run. Equal configurations, data, machine and packages give bit-equal weights."""
+    """A run. Equal configurations, data, machine and packages give bit-equal weights. `source` is one of SOURCES by its
+    name, or the user's own files."""
 
     recipe: str
     description: str
-    source: str
+    source: str | Files
     splits: SplitSizes
     architecture: Architecture
     objective: Objective
@@ -79,6 +81,11 @@ class Config:
         """True when the network encodes distributions."""
         return self.family is Family.VARIATIONAL
 
+    @property
+    def reader(self) -> Source | None:
+        """What gives the data; None when the source is not known."""
+        return SOURCES.get(self.source) if isinstance(self.source, str) else self.source
+
     def check(self) -> None:
         """Nothing contradicts itself. Raises ConfigInvalid with every fault at once."""
         faults = [*self.architecture.faults(), *self.objective.faults(), *self.fitting.faults()]
@@ -87,7 +94,9 @@ class Config:
             faults.append("only a variational network has a spread to learn")
         if not is_name(self.recipe):
             faults.append(f"{self.recipe!r} cannot name a bundle")
-        if self.source not in SOURCES:
+        if isinstance(self.source, Files):
+            faults += self.source.faults()
+        if self.reader is None:
             faults.append(f"no data source is called {self.source!r}; there are {', '.join(SOURCES)}")
         if (
             min(self.splits.validation, self.splits.calibration, 1 if self.splits.test is None else self.splits.test)
@@ -102,8 +111,8 @@ class Config:
             faults.append(f"{self.score} compares hidden layers, and this network has none")
         if not 0 <= self.seed < 2**63:
             faults.append("the seed lies in [0, 2^63)")
-        if self.source in SOURCES:
-            faults += self._faults_with(SOURCES[self.source].range)
+        if self.reader is not None:
+            faults += self._faults_with(self.reader.range)
         if faults:
             raise ConfigInvalid(f"the configuration of {self.recipe} cannot be run: {'; '.join(faults)}")
 

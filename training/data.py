@@ -11,6 +11,7 @@ from training.corruption import Range
 from training.dataset import DataSet
 from training.errors import DataUnavailable
 from training.sources.digits import Digits
+from training.sources.files import Files
 from training.sources.idx import Idx
 
 __all__ = ["SOURCES", "DataSet", "Source", "SplitSizes", "Splits", "load", "split"]
@@ -53,12 +54,13 @@ def split(data: DataSet, sizes: SplitSizes, *, seed: int) -> Splits:
     return Splits(train, validation, calibration, test)
 
 
-def load(source: str, folder: Path) -> DataSet:
-    """The data set named `source`, one of SOURCES; `folder` is looked through before anything else.
+def load(source: str | Files, folder: Path) -> DataSet:
+    """The data set named `source`, one of SOURCES, looked for in `folder` before anywhere else; or the user's files, of
+    which `folder` then holds what does not fit into memory.
 
-    Raises DataUnavailable, and KeyError for an unknown source.
+    Raises DataUnavailable, KeyError for an unknown source, OSError when the disk refuses.
     """
-    return SOURCES[source](folder)
+    return SOURCES[source](folder) if isinstance(source, str) else source(folder)
 
 
 class Source(Protocol):
