@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from bundle.manifest import ImageSpec
 
-__all__ = ["Pictures", "Rows", "TopK", "Transposed", "UnitColumns"]
+__all__ = ["PictureNorm", "Pictures", "Rows", "TopK", "Transposed", "UnitColumns", "top_k"]
 
 
 class TopK(nn.Module):
@@ -19,8 +19,13 @@ class TopK(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """z (n, m) with at most k values in a row that are not 0; of equal magnitudes some k are kept."""
-        kept = torch.zeros_like(z).scatter(1, z.abs().topk(self.k, dim=1).indices, 1.0)
-        return torch.where(kept > 0, z, torch.zeros_like(z))
+        return top_k(z, self.k)
+
+
+def top_k(z: Tensor, k: int) -> Tensor:
+    """z (n, m) with all but the `k` values of largest magnitude in each row set to 0."""
+    kept = torch.zeros_like(z).scatter(1, z.abs().topk(k, dim=1).indices, 1.0)
+    return torch.where(kept > 0, z, torch.zeros_like(z))
 
 
 class UnitColumns(nn.Linear):
@@ -62,6 +67,19 @@ class Pictures(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The pictures of rows x."""
         return x.reshape(-1, *self.shape).permute(0, 3, 1, 2)
+
+
+class PictureNorm(nn.GroupNorm):
+    """Layer normalisation of a picture over its channels and pixels, with a gain and a bias for each channel (Ba et al.
+    2016; Wu & He 2018 with one group)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """`pictures` (n, channels, height, width), normalised."""
+        # torch's own forward looks at sizes first, which tracing cannot follow.
+        return torch.group_norm(pictures, 1, self.weight, self.bias, self.eps)
 
 
 class Rows(nn.Module):

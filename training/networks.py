@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bundle.manifest import ImageSpec
 from training.corruption import Range
 from training.errors import ConfigInvalid
-from training.layers import Pictures, Rows, TopK, Transposed, UnitColumns
+from training.layers import PictureNorm, Pictures, Rows, TopK, Transposed, UnitColumns
 from training.moments import moments
 from training.rows import Features
 
@@ -136,7 +136,12 @@ class Autoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """The codes (n, k) of rows x (n, d)."""
-        z: Tensor = self.keep(self.code_activation(self.code(self.hidden(x))))
+        z: Tensor = self.keep(self.dense(x))
+        return z
+
+    def dense(self, x: Tensor) -> Tensor:
+        """The codes (n, k) of rows x (n, d) before `top_k` sets any of their values to 0."""
+        z: Tensor = self.code_activation(self.code(self.hidden(x)))
         return z
 
     def hidden(self, x: Tensor) -> Tensor:
@@ -156,7 +161,7 @@ class Autoencoder(nn.Module):
     def margin(self, x: Tensor) -> Tensor:
         """By how much of itself the smallest magnitude that top-k keeps lies above the largest that it drops, for each
         row of x (n, d): shape (n,), infinite where nothing is at stake. A larger error changes what is kept."""
-        magnitudes = self.code_activation(self.code(self.hidden(x))).abs()
+        magnitudes = self.dense(x).abs()
         if not isinstance(self.keep, TopK) or self.keep.k == magnitudes.shape[1]:
             return torch.full((len(x),), torch.inf)
         last_kept, first_dropped = magnitudes.topk(self.keep.k + 1, dim=1).values[:, -2:].unbind(dim=1)
@@ -261,8 +266,7 @@ def _convolutional(image: ImageSpec | None, architecture: Architecture) -> _Part
         raise ConfigInvalid("a conv network needs rows that are pictures; an mlp network takes any")
 
     def block(layer: nn.Module, channels: int) -> list[nn.Module]:
-        # One group: layer normalisation over channels and pixels of a picture.
-        norm = [nn.GroupNorm(1, channels)] if architecture.layer_norm else []
+        norm = [PictureNorm(channels)] if architecture.layer_norm else []
         return [layer, *norm, ACTIVATIONS[architecture.activation]()]
 
     channels = [image.channels, *architecture.hidden]

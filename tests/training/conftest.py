@@ -14,6 +14,12 @@ from training.objectives import Variational
 from training.publish import Places
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Sums this small are slower among several threads."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def rows() -> Tensor:
     """200 rows of 12 values in [0, 1] that vary in three directions."""
