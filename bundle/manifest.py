@@ -17,7 +17,9 @@ __all__ = [
     "MANIFEST_FILE",
     "MAX_MANIFEST_BYTES",
     "NAME_PATTERN",
+    "PAGE_FILE",
     "PREVIEW_FILE",
+    "REPORT_FILE",
     "SCHEMA_VERSION",
     "TORCHSCRIPT_FILE",
     "CalibrationSummary",
@@ -41,6 +43,8 @@ GOLDEN_FILE = "golden.npz"
 CALIBRATION_FILE = "calibration.npy"
 PREVIEW_FILE = "preview.png"
 CARD_FILE = "CARD.md"
+REPORT_FILE = "report.json"
+PAGE_FILE = "report.html"
 KNOWN_FILES = frozenset(
     {
         TORCHSCRIPT_FILE,
@@ -48,8 +52,8 @@ KNOWN_FILES = frozenset(
         CALIBRATION_FILE,
         PREVIEW_FILE,
         CARD_FILE,
-        "report.html",
-        "report.json",
+        REPORT_FILE,
+        PAGE_FILE,
         "weights.bin",
         "model.sig",
     }

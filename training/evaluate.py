@@ -8,6 +8,7 @@ from bundle.calibration import Calibration, Floats
 from bundle.operations import Method
 from training.config import Config
 from training.corruption import Range
+from training.detection import anomalous, detection
 from training.export import Artefact
 from training.moments import moments
 from training.objectives import Denoising, Linear, Variational
@@ -33,20 +34,27 @@ def evaluate(
     calibration: Calibration,
     bounds: Range,
     spread: Tensor | None = None,
+    labels: Tensor | None = None,
 ) -> dict[str, float]:
     """Figures on the test rows (n, d), by name; errors in squared input units, the rest as the model card explains.
 
     `train` is used for the reference alone: principal components, as many as a code has values. `spread` is the
     standard deviation of a Gaussian likelihood, of all elements or of each (d,), where the network has learnt one.
+    `labels` (n,) of 0 and 1 mark anomalies among the test rows; others play no part.
     """
     (outputs,) = artefact.run(Method.RECONSTRUCT, test.numpy())
     (codes,) = artefact.run(Method.ENCODE, test[:1].numpy())
     (scores,) = artefact.run(Method.ANOMALY_SCORE, test.numpy())
+    marked = anomalous(labels)
+    normal = scores if marked is None else scores[~marked]
     figures = {
         "reconstruct_mse": _mse(outputs, test),
         "principal_components_mse": principal_components_error(train, test, components=codes.shape[1]),
-        f"test_rate_at_{ALPHA}": float((calibration.p_values(scores) <= ALPHA).mean()),
+        f"test_rate_at_{ALPHA}": float((calibration.p_values(normal) <= ALPHA).mean()),
     }
+    if marked is not None:
+        found = detection(scores, marked, seed=config.seed)
+        figures |= {"auroc": found.auroc, "average_precision": found.average_precision}
     if bounds is not None:
         (scores,) = artefact.run(Method.ANOMALY_SCORE, noise(test.shape[1], bounds=bounds, seed=config.seed))
         figures[f"noise_rate_at_{ALPHA}"] = float((calibration.p_values(scores) <= ALPHA).mean())

@@ -65,7 +65,7 @@ def examine(artefact: Artefact, network: Autoencoder, *, test: Tensor, variation
         dead=int((variances <= DEAD_SHARE * variances.max()).sum()),
         divergences=divergences(*artefact.run(Method.ENCODE_DISTRIBUTION, rows)) if variational else None,
         quiet=float((magnitudes < QUIET_SHARE * magnitudes.max(axis=0)).mean()) if magnitudes.any() else 1.0,
-        jacobian=float(exact(network, test[:JACOBIAN_ROWS]).mean()),
+        jacobian=float(exact(network, test[:JACOBIAN_ROWS]).detach().mean()),
         unexplained=unexplained(rows / scale, artefact.run(Method.RECONSTRUCT, rows)[0] / scale),
         unexplained_shuffled=unexplained(shuffled / scale, artefact.run(Method.RECONSTRUCT, shuffled)[0] / scale),
     )

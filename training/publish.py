@@ -17,7 +17,9 @@ from bundle.manifest import (
     CALIBRATION_FILE,
     CARD_FILE,
     GOLDEN_FILE,
+    PAGE_FILE,
     PREVIEW_FILE,
+    REPORT_FILE,
     TORCHSCRIPT_FILE,
     CalibrationSummary,
     FeatureStatistics,
@@ -40,7 +42,9 @@ from training.fit import CHECKPOINT_FILE, Epoch, fit
 from training.moments import moments
 from training.networks import build
 from training.report.card import card
+from training.report.findings import find
 from training.report.gallery import gallery
+from training.report.page import page
 from training.report.preview import preview
 from training.rows import Features, select, transformed
 from training.scores import FITTING_ROWS, score_of
@@ -147,6 +151,7 @@ def publish(
     artefact = Artefact(content, units=units)
 
     test = data.features[splits.test]
+    labels = None if data.labels is None else data.labels[splits.test]
     probe = probe_rows(network, test, count=PROBE_ROWS).numpy()
     golden = probe if units is None else units.outward(torch.from_numpy(probe)).numpy()
     version_number = next_version(places.models, name)
@@ -178,6 +183,7 @@ def publish(
             calibration=calibration,
             bounds=data.range,
             spread=network.spread,
+            labels=labels,
         ),
         hyper_parameters=config.as_json(),
         provenance=_provenance(config, data, splits, digest=digest, command=command),
@@ -185,11 +191,24 @@ def publish(
         files={},
     )
     lines = gallery(artefact, config, rows=probe)
+    findings = find(
+        artefact,
+        network,
+        config,
+        manifest=draft,
+        epochs=epochs,
+        calibration=calibration,
+        test=test,
+        labels=labels,
+        label_names=data.label_names,
+    )
     files = {
         TORCHSCRIPT_FILE: content,
         GOLDEN_FILE: golden_probe(exported, methods, rows=golden, program=program).to_bytes(),
         CALIBRATION_FILE: calibration.to_bytes(),
-        CARD_FILE: card(draft).encode(),
+        CARD_FILE: card(draft, findings.advice).encode(),
+        REPORT_FILE: findings.to_bytes(),
+        PAGE_FILE: page(findings, draft, lines),
     }
     if data.image is not None:
         title = f"{name} {version_number}: {config.family.value}, {data.size} values to {config.architecture.latent}"

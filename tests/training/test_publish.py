@@ -64,7 +64,15 @@ def test_a_published_bundle_reads_back_whole(config: Config, places: Places, fam
     assert (Operation.SAMPLE in manifest.operations) == (family is Family.VARIATIONAL)
     assert (Method.ENCODE_DISTRIBUTION in manifest.methods) == (family is Family.VARIATIONAL)
     assert bundle.golden.replay(artefact.run) == 0
-    assert set(bundle.files) == {"model.pt", "golden.npz", "calibration.npy", "preview.png", "CARD.md"}
+    assert set(bundle.files) == {
+        "model.pt",
+        "golden.npz",
+        "calibration.npy",
+        "preview.png",
+        "CARD.md",
+        "report.html",
+        "report.json",
+    }
     assert ("denoise_mse" in manifest.metrics) == (family is Family.DENOISING)
     assert ("negative_elbo" in manifest.metrics) == (family is Family.VARIATIONAL)
     assert manifest.calibration is not None
