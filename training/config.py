@@ -122,6 +122,8 @@ class Config:
         sigmoid = self.architecture.output == "sigmoid"
         if sigmoid and range is None:
             faults.append("a sigmoid output needs data with a declared range")
+        if self.architecture.kind == "conv" and range is None:
+            faults.append("a conv network needs pictures, which have a declared range")
         if isinstance(self.objective, Denoising) and self.objective.corruption.needs_range and range is None:
             faults.append("salt and pepper needs data with a declared range")
         if not sigmoid or range != (0, 1):

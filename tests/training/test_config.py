@@ -10,7 +10,7 @@ from training.corruption import Corruption
 from training.data import SOURCES, SplitSizes
 from training.errors import ConfigInvalid
 from training.networks import Architecture
-from training.objectives import Denoising, Variational
+from training.objectives import Denoising, Objective, SparsePenalty, Vanilla, Variational
 from training.recipes import RECIPES
 
 
@@ -71,6 +71,8 @@ def test_all_faults_are_told_at_once(config: Config) -> None:
         ({"objective": Variational()}, "Bernoulli"),
         ({"architecture": Architecture(hidden=(), latent=1)}, "sigmoid"),
         ({"objective": Denoising(corruption=Corruption(kind="salt_and_pepper", strength=0.1))}, "salt and pepper"),
+        ({"architecture": Architecture(kind="conv", hidden=(4,), latent=1, output="linear")}, "pictures"),
+        ({"objective": Vanilla(error="cross_entropy")}, "cross-entropy"),
     ],
 )
 def test_what_needs_a_range_is_refused_without_one(
@@ -86,6 +88,48 @@ def test_what_needs_a_range_is_refused_without_one(
     sound.check()
     with pytest.raises(ConfigInvalid, match=fault):
         replace(sound, **changes).check()  # type: ignore[arg-type]  # a value of each field's own type
+
+
+def test_a_network_that_does_not_go_with_its_objective_is_refused_with_every_fault(config: Config) -> None:
+    wrong = replace(
+        config,
+        architecture=Architecture(
+            kind="conv",
+            hidden=(),
+            latent=3,
+            top_k=4,
+            code_activation="relu",
+            tied=True,
+            unit_columns=True,
+            layer_norm=True,
+            learnt_spread=True,
+        ),
+        objective=SparsePenalty(penalty="kl", weights=(1.0,), target=2.0, error="hinge"),  # type: ignore[arg-type]  # wrong on purpose
+    )
+    with pytest.raises(ConfigInvalid) as caught:
+        wrong.check()
+    for fault in (
+        "between 1 and all 3 values",
+        "cannot have unit columns too",
+        "takes back what unit columns hold",
+        "at least one hidden layer",
+        "mlp networks only",
+        "between 0 and 1",
+        "hinge",
+        "sigmoid units",
+        "variational network has a spread",
+    ):
+        assert fault in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("objective", "fault"), [(Vanilla(error="cross_entropy"), "cross-entropy"), (Variational(), "Bernoulli")]
+)
+def test_probabilities_need_a_sigmoid_output(config: Config, objective: Objective, fault: str) -> None:
+    linear = replace(config.architecture, output="linear")
+    replace(config, objective=objective).check()
+    with pytest.raises(ConfigInvalid, match=fault):
+        replace(config, objective=objective, architecture=linear).check()
 
 
 def test_the_configuration_is_plain_json(config: Config) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from training.corruption import Corruption, gaussian, masking, salt_and_pepper
+from training.corruption import Corruption, Mixture, gaussian, masking, salt_and_pepper
 
 N = 400_000
 BOUNDS = (0.0, 1.0)
@@ -13,6 +13,7 @@ ALL = [
     Corruption(kind="masking", strength=0.3),
     Corruption(kind="salt_and_pepper", strength=0.3),
 ]
+MIX = Mixture(corruptions=tuple(ALL))
 
 
 @pytest.fixture
@@ -51,8 +52,31 @@ def test_salt_and_pepper_are_equally_frequent_ends_of_the_range(grey: Tensor) ->
     assert ((spoilt == -1) | (spoilt == 2) | (spoilt == 0.5)).all()
 
 
-@pytest.mark.parametrize("corruption", ALL, ids=lambda corruption: corruption.kind)
-def test_a_corruption_is_a_function_of_rows_and_generator_alone(corruption: Corruption) -> None:
+def test_a_row_of_a_mix_is_corrupted_in_one_way_and_each_way_is_as_likely(grey: Tensor) -> None:
+    x = MIX(grey, generator(), bounds=BOUNDS)
+    masked = (x == 0).any(dim=1) & (x != 1).all(dim=1) & ((x == 0) | (x == 0.5)).all(dim=1)
+    spoilt = (x == 0).any(dim=1) & (x == 1).any(dim=1) & ((x == 0) | (x == 0.5) | (x == 1)).all(dim=1)
+    noisy = ((x != 0) & (x != 0.5) & (x != 1)).float().mean(dim=1) > 0.9
+    assert (masked.int() + spoilt.int() + noisy.int() == 1).all()
+    for kind in (masked, spoilt, noisy):
+        assert kind.float().mean().item() == pytest.approx(1 / 3, abs=4 * (2 / 9 / len(x)) ** 0.5)
+
+
+def test_a_mix_needs_a_range_where_one_of_its_corruptions_does() -> None:
+    assert MIX.needs_range
+    assert not Mixture(corruptions=tuple(ALL[:2])).needs_range
+
+
+@pytest.mark.parametrize(
+    ("corruptions", "fault"),
+    [((ALL[0],), "at least two"), ((ALL[0], Corruption(kind="masking", strength=2)), "fraction between 0 and 1")],
+)
+def test_a_mix_that_cannot_be_is_a_fault(corruptions: tuple[Corruption, ...], fault: str) -> None:
+    assert fault in Mixture(corruptions=corruptions).faults()[0]
+
+
+@pytest.mark.parametrize("corruption", [*ALL, MIX], ids=lambda corruption: getattr(corruption, "kind", "mix"))
+def test_a_corruption_is_a_function_of_rows_and_generator_alone(corruption: Corruption | Mixture) -> None:
     x = torch.rand(50, 20, generator=generator())
     before, state = x.clone(), torch.get_rng_state()
     first, again = (corruption(x, generator(), bounds=BOUNDS) for _ in range(2))
@@ -88,6 +112,6 @@ def test_a_strength_that_cannot_be_is_a_fault(corruption: Corruption, fault: str
     assert fault in corruption.faults()[0]
 
 
-@pytest.mark.parametrize("corruption", ALL, ids=lambda corruption: corruption.kind)
-def test_a_sensible_corruption_has_no_fault(corruption: Corruption) -> None:
+@pytest.mark.parametrize("corruption", [*ALL, MIX], ids=lambda corruption: getattr(corruption, "kind", "mix"))
+def test_a_sensible_corruption_has_no_fault(corruption: Corruption | Mixture) -> None:
     assert corruption.faults() == []

@@ -12,7 +12,7 @@ from training.networks import Architecture, build
 from training.objectives import Linear
 
 LATENT = 10
-STEPS = 500
+STEPS = 300
 ARCHITECTURE = Architecture(hidden=(), latent=LATENT, output="linear")
 
 

@@ -1,12 +1,16 @@
 """Networks: what lies between input units and the first layer, and what a seed decides."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Generator, Tensor
 
+from bundle.operations import Method
+from training.export import Artefact, Program, check_parity, export
 from training.networks import Architecture, VariationalAutoencoder, build
+from training.scores import ReconstructionError
 
 PLAIN = Architecture(hidden=(8,), latent=2)
 
@@ -89,6 +93,48 @@ def test_layer_normalisation_and_activation_take_part(rows: Tensor) -> None:
     ]
     outputs = [build(12, kind, variational=False, range=(0, 1), seed=0).reconstruct(rows) for kind in kinds]
     assert all(not torch.equal(a, b) for i, a in enumerate(outputs) for b in outputs[:i])
+
+
+def test_reading_layers_one_by_one_ends_in_the_code(rows: Tensor) -> None:
+    net = build(12, replace(PLAIN, hidden=(9, 5), top_k=1), variational=False, range=(0, 1), seed=0)
+    layers = net.activations(rows)
+    assert [layer.shape for layer in layers] == [(200, 9), (200, 5), (200, 2)]
+    assert torch.equal(layers[1], net.hidden(rows))
+    assert torch.equal(layers[2], net.encode(rows))
+
+
+def test_tied_weights_are_one_parameter_and_the_decoder_s_is_its_transpose(rows: Tensor) -> None:
+    tied = replace(PLAIN, hidden=(9, 5), tied=True)
+    net = build(12, tied, variational=False, range=(0, 1), seed=0)
+    assert [tuple(weight.shape) for weight in net.parameters() if weight.ndim == 2] == [(9, 12), (5, 9), (2, 5)]
+    linear = build(12, Architecture(hidden=(), latent=2, tied=True), variational=False, range=(0, 1), seed=0)
+    torch.testing.assert_close(linear.logits(torch.eye(2)), linear.code.weight)
+    net.load_state_dict(deepcopy(net.state_dict()))
+    net.reconstruct(rows).sum().backward()  # type: ignore[no-untyped-call]  # torch's own
+    assert all(weight.grad is not None for weight in net.parameters())
+
+
+@pytest.mark.parametrize(
+    "kind", [replace(PLAIN, tied=True), replace(PLAIN, unit_columns=True), replace(PLAIN, top_k=1)]
+)
+def test_what_a_network_can_have_is_exported(rows: Tensor, kind: Architecture) -> None:
+    net = build(12, kind, variational=False, range=(0, 1), seed=0)
+    program = Program(net, ReconstructionError(net))
+    methods = [Method.ENCODE, Method.DECODE, Method.RECONSTRUCT]
+    artefact = Artefact(export(program, methods, rows=rows[:5]))
+    assert check_parity(artefact, program, methods, rows=rows) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("architecture", "narrowest"),
+    [
+        (Architecture(hidden=(9, 5), latent=7), 5),
+        (Architecture(hidden=(), latent=20), 20),
+        (Architecture(kind="conv", hidden=(4,), latent=20), 20),
+    ],
+)
+def test_the_narrowest_place_is_known(architecture: Architecture, narrowest: int) -> None:
+    assert architecture.narrowest == narrowest
 
 
 def test_the_linear_autoencoder_finds_the_principal_components(rows: Tensor) -> None:
