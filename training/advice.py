@@ -127,7 +127,7 @@ def advise(
             Advice(
                 name="loss still falling",
                 found=f"The validation loss was still going down in epoch {epochs[-1].number}, the last.",
-                remedy="Train for more epochs (--epochs).",
+                remedy="Train for more epochs.",
             )
         )
     return tuple(found)

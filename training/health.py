@@ -29,7 +29,7 @@ class Health:
     - `variances` (k): of each value; `active` counts those above 0.01 (Burda et al. 2016, section 5.2: for variational
       codes, whose unit is the prior's deviation), `dead` those that never vary next to the largest.
     - `divergences` (k): the mean KL divergence of each value from the prior, in nats; None without a prior.
-    - `quiet`: the share of values whose magnitude is below 1 % of the largest that their unit reaches.
+    - `quiet`: the share of values whose magnitude is at most 1 % of the largest that their unit reaches.
     - `jacobian`: the mean squared Frobenius norm of d encode / d x, over 32 rows, in squared code units per input unit.
     - `unexplained`, `unexplained_shuffled`: the share of variance that reconstruction loses, for test rows and for rows
       whose every element comes from another test row: as each element is distributed, but in no order to be learnt.
@@ -64,7 +64,7 @@ def examine(artefact: Artefact, network: Autoencoder, *, test: Tensor, variation
         active=int((variances > ACTIVE_VARIANCE).sum()),
         dead=int((variances <= DEAD_SHARE * variances.max()).sum()),
         divergences=divergences(*artefact.run(Method.ENCODE_DISTRIBUTION, rows)) if variational else None,
-        quiet=float((magnitudes < QUIET_SHARE * magnitudes.max(axis=0)).mean()) if magnitudes.any() else 1.0,
+        quiet=float((magnitudes <= QUIET_SHARE * magnitudes.max(axis=0)).mean()),
         jacobian=float(exact(network, test[:JACOBIAN_ROWS]).detach().mean()),
         unexplained=unexplained(rows / scale, artefact.run(Method.RECONSTRUCT, rows)[0] / scale),
         unexplained_shuffled=unexplained(shuffled / scale, artefact.run(Method.RECONSTRUCT, shuffled)[0] / scale),

@@ -17,7 +17,7 @@ def lines(series: Mapping[str, Sequence[tuple[float, float]]], *, x: str, y: str
     """One line for each name, through its points; the y axis is logarithmic where values above 0 span a decade."""
     values = [point[1] for points in series.values() for point in points]
     logarithmic = min(values) > 0 and max(values) > 10 * min(values)
-    frame = _Frame([p[0] for points in series.values() for p in points], values, logarithmic=logarithmic)
+    frame = _Frame([p[0] for points in series.values() for p in points], values, logarithmic=logarithmic, counts=True)
     drawn = []
     for number, (name, points) in enumerate(series.items()):
         path = " ".join(f"{frame.x(a):.1f},{frame.y(b):.1f}" for a, b in points)
@@ -72,7 +72,7 @@ def histogram(
 def bars(values: Sequence[float], *, x: str, y: str, level: float | None = None) -> Markup:
     """A bar for each value, the largest first; `level` is a dashed height."""
     ordered = sorted(values, reverse=True)
-    frame = _Frame([0, len(ordered)], [0, max([*ordered, level or 0.0]) * 1.05 or 1])
+    frame = _Frame([0, len(ordered)], [0, max([*ordered, level or 0.0]) * 1.05 or 1], counts=True)
     drawn = []
     for number, value in enumerate(ordered):
         left, right = frame.x(number + 0.08), frame.x(number + 0.92)
@@ -108,9 +108,16 @@ class _Frame:
     """Where values lie on the paper."""
 
     def __init__(
-        self, xs: Sequence[float], ys: Sequence[float], *, logarithmic: bool = False, margin: float = 0.0
+        self,
+        xs: Sequence[float],
+        ys: Sequence[float],
+        *,
+        logarithmic: bool = False,
+        margin: float = 0.0,
+        counts: bool = False,
     ) -> None:
         self.logarithmic = logarithmic
+        self.least_step = 1.0 if counts else 0.0
         self.left, self.right = float(LEFT), float(WIDTH - RIGHT)
         self.low_x, self.high_x = _range(xs, margin)
         self.low_y, self.high_y = _range([math.log10(y) for y in ys] if logarithmic else ys, margin)
@@ -137,7 +144,7 @@ def _plot(frame: _Frame, drawn: Sequence[Markup], *, x: str, y: str, label: str)
         grid += Markup(
             '<path class="grid" d="M{} {:.1f}H{}"/><text class="tick" x="{}" y="{:.1f}" text-anchor="end">{:.4g}</text>'
         ).format(LEFT, at, WIDTH - RIGHT, LEFT - 6, at + 4, tick)
-    for tick in _ticks(frame.low_x, frame.high_x, 6):
+    for tick in _ticks(frame.low_x, frame.high_x, 6, least=frame.least_step):
         grid += Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{:.4g}</text>').format(
             frame.x(tick), HEIGHT - BOTTOM + 16, tick
         )
@@ -163,11 +170,11 @@ def _range(values: Sequence[float], margin: float) -> tuple[float, float]:
     return low - margin * (high - low), high + margin * (high - low)
 
 
-def _ticks(low: float, high: float, count: int) -> list[float]:
-    """About `count` round numbers between `low` and `high`."""
-    rough = (high - low) / count
+def _ticks(low: float, high: float, count: int, *, least: float = 0.0) -> list[float]:
+    """About `count` round numbers between `low` and `high`, `least` apart or farther."""
+    rough = max((high - low) / count, least)
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= rough * 0.999)
+    step = next(step * power for step in (1, 2, 5, 10) if step * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [
         0.0 if abs(tick) < step * 1e-9 else tick
