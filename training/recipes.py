@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from training.config import Config, Fitting
-from training.corruption import Corruption
+from training.corruption import Corruption, Mixture
 from training.data import SplitSizes
 from training.networks import Architecture
-from training.objectives import Denoising, Vanilla, Variational
+from training.objectives import Contractive, Denoising, KSparse, Linear, SparsePenalty, Vanilla, Variational
 
 __all__ = ["RECIPES"]
 
@@ -53,6 +53,81 @@ def fashion_denoising() -> Config:
     )
 
 
+def fashion_linear() -> Config:
+    """The linear autoencoder of clothes: principal components, found by descent."""
+    return Config(
+        recipe="fashion-linear",
+        description="Linear autoencoder of pictures of clothes (28 x 28 pixels, Fashion-MNIST) with codes of 64 values",
+        source="fashion-mnist",
+        splits=_MNIST_LAYOUT,
+        architecture=Architecture(hidden=(), latent=64, output="linear"),
+        objective=Linear(),
+        fitting=Fitting(epochs=40),
+    )
+
+
+def fashion_k_sparse() -> Config:
+    """A k-sparse autoencoder of clothes: 32 of 400 values describe an image."""
+    return Config(
+        recipe="fashion-k-sparse",
+        description="k-sparse autoencoder of pictures of clothes (28 x 28 pixels, Fashion-MNIST), 32 of 400 values",
+        source="fashion-mnist",
+        splits=_MNIST_LAYOUT,
+        architecture=Architecture(hidden=(), latent=400, top_k=32),
+        objective=KSparse(),
+        # What is lost grows while k falls, so only the second half can stop early.
+        fitting=Fitting(epochs=40, learning_rate=2e-3, patience=20),
+    )
+
+
+def fashion_kl_sparse() -> Config:
+    """A sparse autoencoder of clothes whose 256 units are active 5 % of the time, by a KL penalty."""
+    return Config(
+        recipe="fashion-kl-sparse",
+        description="Sparse autoencoder of pictures of clothes (28 x 28 pixels, Fashion-MNIST), KL penalty, 256 values",
+        source="fashion-mnist",
+        splits=_MNIST_LAYOUT,
+        architecture=Architecture(hidden=(), latent=256, code_activation="sigmoid"),
+        objective=SparsePenalty(penalty="kl", target=0.05, weights=(0.1,)),
+        # Sigmoids that saturate at first come back slowly.
+        fitting=Fitting(epochs=60, learning_rate=2e-3),
+    )
+
+
+def fashion_contractive() -> Config:
+    """A contractive autoencoder of clothes: 256 values that hardly change with the image."""
+    return Config(
+        recipe="fashion-contractive",
+        description="Contractive autoencoder of pictures of clothes (28 x 28 pixels, Fashion-MNIST), 256 values",
+        source="fashion-mnist",
+        splits=_MNIST_LAYOUT,
+        architecture=Architecture(hidden=(), latent=256, code_activation="sigmoid", tied=True),
+        objective=Contractive(weight=1e-5),
+        fitting=Fitting(epochs=40, learning_rate=2e-3),
+    )
+
+
+def fashion_conv() -> Config:
+    """A convolutional denoising autoencoder of clothes, against a mix of noises."""
+    return Config(
+        recipe="fashion-conv",
+        description="Convolutional denoising autoencoder of pictures of clothes (28 x 28 pixels, Fashion-MNIST)",
+        source="fashion-mnist",
+        splits=_MNIST_LAYOUT,
+        architecture=Architecture(kind="conv", hidden=(16, 32), latent=64, activation="silu", layer_norm=True),
+        objective=Denoising(
+            corruption=Mixture(
+                corruptions=(
+                    Corruption(kind="gaussian", strength=0.2),
+                    Corruption(kind="masking", strength=0.25),
+                    Corruption(kind="salt_and_pepper", strength=0.1),
+                )
+            )
+        ),
+        fitting=Fitting(epochs=25, learning_rate=2e-3),
+    )
+
+
 def fashion_vae() -> Config:
     """The textbook's variational autoencoder, 784-400-20, of clothes."""
     return Config(
@@ -94,5 +169,17 @@ def mnist_vae() -> Config:
 
 RECIPES: dict[str, Callable[[], Config]] = {
     function.__name__.replace("_", "-"): function
-    for function in (digits_vae, fashion_vanilla, fashion_denoising, fashion_vae, mnist_vanilla, mnist_vae)
+    for function in (
+        digits_vae,
+        fashion_linear,
+        fashion_vanilla,
+        fashion_denoising,
+        fashion_conv,
+        fashion_k_sparse,
+        fashion_kl_sparse,
+        fashion_contractive,
+        fashion_vae,
+        mnist_vanilla,
+        mnist_vae,
+    )
 }
