@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -33,7 +34,9 @@ class Rows:
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """The rows of these numbers, float32 (m, d)."""
         index = self.index[rows].numpy()
-        x = torch.from_numpy(self.array[index].astype("float32", copy=False)).reshape(len(index), -1)
+        with np.errstate(over="ignore"):  # too large for float32 is infinite
+            taken = self.array[index].astype(np.float32, copy=False)
+        x = torch.from_numpy(taken).reshape(len(index), -1)
         for step in self.steps:
             x = step(x)
         return x

@@ -64,10 +64,12 @@ def read_array(path: Path, *, drop: frozenset[str]) -> DataSet:
 def _arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     """The rows in a file and, where it has some, the labels."""
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found, None
-        with found:
+        if path.suffix.lower() == ".npy":
+            return np.lib.format.open_memmap(path, mode="r"), None
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if not isinstance(found, np.lib.npyio.NpzFile):
+                raise ValueError("it is no archive")
             keys = [key for key in found.files if key not in LABELS]
             named = [key for key in FEATURES if key in keys] or keys
             if len(named) != 1:
