@@ -11,7 +11,8 @@ from training.health import Health
 
 __all__ = ["Advice", "FalsePositives", "advise", "false_positives", "still_falling"]
 
-IDENTITY = 0.1
+IDENTITY = 0.1  # of the variance of shuffled rows: less than that is lost
+IDENTITY_UNHINDERED = 0.3  # where nothing but too few steps kept the network from it
 LATE = 0.02
 SURPRISING = 0.001
 
@@ -69,7 +70,8 @@ def still_falling(epochs: Sequence[Epoch]) -> bool:
 def advise(
     health: Health, false: FalsePositives, *, epochs: Sequence[Epoch], calibration_size: int, overcomplete: bool
 ) -> tuple[Advice, ...]:
-    """Every warning that applies; none when all is well. `overcomplete`: no layer is narrower than a row."""
+    """Every warning that applies; none when all is well. `overcomplete`: no layer is narrower than a row,
+    and nothing else stands between the network and the identity."""
     found = []
     if health.divergences is not None and 2 * health.active < health.size:
         found.append(
@@ -90,7 +92,7 @@ def advise(
                 "try another activation, or narrow the code.",
             )
         )
-    if health.unexplained_shuffled < IDENTITY:
+    if health.unexplained_shuffled < (IDENTITY_UNHINDERED if overcomplete else IDENTITY):
         kind = "is nowhere narrower than a row" if overcomplete else "hardly compresses"
         found.append(
             Advice(

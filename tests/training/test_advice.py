@@ -33,9 +33,10 @@ def names(
     p_values: list[float] = EVEN,
     epochs: list[Epoch] = SETTLED,
     calibration: Calibration = CALIBRATION,
+    overcomplete: bool = False,
 ) -> list[str]:
     false = false_positives(calibration, p_values, alpha=0.01)
-    given = advise(health, false, epochs=epochs, calibration_size=calibration.size, overcomplete=False)
+    given = advise(health, false, epochs=epochs, calibration_size=calibration.size, overcomplete=overcomplete)
     assert all(isinstance(each, Advice) and each.found and each.remedy for each in given)
     return [each.name for each in given]
 
@@ -59,6 +60,9 @@ def test_units_that_never_vary_are_dead_but_without_a_prior_only() -> None:
 
 def test_shuffled_rows_that_come_back_mean_the_identity() -> None:
     assert names(replace(SOUND, unexplained_shuffled=0.06)) == ["identity learnt"]
+    assert names(replace(SOUND, unexplained_shuffled=0.2)) == []
+    assert names(replace(SOUND, unexplained_shuffled=0.2), overcomplete=True) == ["identity learnt"]
+    assert names(overcomplete=True) == []
 
 
 @pytest.mark.parametrize(("size", "warned"), [(98, True), (99, False)])

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from pydantic import JsonValue
 from scipy.stats import ks_2samp
 from torch import Tensor
 
 from bundle.calibration import Calibration, Floats
 from bundle.manifest import Manifest
-from bundle.operations import Method
+from bundle.operations import Family, Method
 from training.advice import Advice, FalsePositives, advise, false_positives
 from training.config import Config
 from training.detection import Detection, anomalous, detection
@@ -101,7 +102,8 @@ def find(
     marked = anomalous(labels)
     normal = scores if marked is None else scores[~marked]
     false = false_positives(calibration, calibration.p_values(normal).tolist(), alpha=ALPHA)
-    health = examine(artefact, network, test=test, variational=config.variational, seed=config.seed)
+    usual = test if marked is None else test[torch.from_numpy(~marked)]
+    health = examine(artefact, network, test=usual, variational=config.variational, seed=config.seed)
     return Findings(
         name=manifest.name,
         version=manifest.version,
@@ -121,7 +123,8 @@ def find(
             false,
             epochs=epochs,
             calibration_size=calibration.size,
-            overcomplete=config.architecture.narrowest >= test.shape[1],
+            overcomplete=config.architecture.narrowest >= test.shape[1]
+            and config.family in (Family.LINEAR, Family.VANILLA),
         ),
     )
 
