@@ -218,9 +218,8 @@ def main() -> int:
         if options.compile:
             contenders["bare loop, compiled"] = lambda seed: bench.bare(seed, compiled=True)
         rounds: dict[str, list[Round]] = {name: [] for name in contenders}
-        print_line(
-            f"784-400-20 on {ROWS} rows, batches of {BATCH}, {options.threads} threads; {options.rounds} rounds, s an epoch"
-        )
+        print_line(f"784-400-20, {ROWS} rows, batches of {BATCH}, threads {options.threads}, rounds {options.rounds}")
+        print_line("seconds an epoch:")
         for seed in range(options.rounds):
             for name, contender in contenders.items():
                 rounds[name].append(contender(seed))
