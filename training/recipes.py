@@ -75,8 +75,7 @@ def fashion_k_sparse() -> Config:
         splits=_MNIST_LAYOUT,
         architecture=Architecture(hidden=(), latent=400, top_k=32),
         objective=KSparse(),
-        # What is lost grows while k falls, so only the second half can stop early.
-        fitting=Fitting(epochs=40, learning_rate=2e-3, patience=20),
+        fitting=Fitting(epochs=30, learning_rate=2e-3),
     )
 
 
@@ -124,7 +123,7 @@ def fashion_conv() -> Config:
                 )
             )
         ),
-        fitting=Fitting(epochs=25, learning_rate=2e-3),
+        fitting=Fitting(epochs=20, learning_rate=2e-3),
     )
 
 
