@@ -176,3 +176,35 @@ def test_the_number_of_threads_holds_for_the_run_alone(
         trained(objective, rows, tmp_path, settings=replace(SETTINGS, threads=threads), on_epoch=stop)
     assert during == [threads]
     assert torch.get_num_threads() == before
+
+
+def test_rows_that_stay_elsewhere_give_the_same_bits(objective: Objective, rows: Tensor, tmp_path: Path) -> None:
+    """Of the rows to train on, their number and some of them by index are all that is asked for."""
+
+    class Elsewhere:
+        def __len__(self) -> int:
+            return 150
+
+        def __getitem__(self, index: Tensor) -> Tensor:
+            assert index.dtype == torch.int64
+            return rows[:150][index]
+
+    net, epochs = trained(objective, rows, tmp_path / "here")
+    other = build(
+        12,
+        Architecture(hidden=(8,), latent=2),
+        variational=isinstance(objective, Variational),
+        range=(0.0, 1.0),
+        seed=0,
+    )
+    epochs_elsewhere = fit(
+        other,
+        objective,
+        settings=SETTINGS,
+        train=Elsewhere(),  # type: ignore[arg-type]  # as little as fit may use
+        validation=rows[150:],
+        seed=0,
+        folder=tmp_path / "elsewhere",
+    )
+    assert same(net, other)
+    assert epochs == epochs_elsewhere
