@@ -93,13 +93,13 @@ def advise(
             )
         )
     if health.unexplained_shuffled < (IDENTITY_UNHINDERED if overcomplete else IDENTITY):
-        kind = "is nowhere narrower than a row" if overcomplete else "hardly compresses"
+        kind = "is nowhere narrower than a row and may copy it" if overcomplete else "copies what it gets"
         found.append(
             Advice(
                 name="identity learnt",
-                found=f"Rows put together from elements of different rows come back nearly as well as real ones "
-                f"({health.unexplained_shuffled:.1%} of the variance lost, {health.unexplained:.1%} for test rows). "
-                f"The network {kind} and copies what it gets, so its reconstruction error says little about anomalies.",
+                found=f"Rows put together from elements of different rows come back too: "
+                f"{health.unexplained_shuffled:.1%} of their variance is lost, {health.unexplained:.1%} of test rows'. "
+                f"The network {kind}, so its reconstruction error says little about anomalies.",
                 remedy="Narrow the code, corrupt the input (denoising), or penalise the code (sparse, contractive). A "
                 "Mahalanobis score helps where the network has to stay as it is.",
             )

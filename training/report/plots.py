@@ -8,7 +8,7 @@ from markupsafe import Markup
 __all__ = ["bars", "dots", "histogram", "lines"]
 
 WIDTH, HEIGHT = 460, 260
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 14, 40
+LEFT, RIGHT, TOP, BOTTOM = 66, 12, 14, 40
 # The classes of a page's colours go round after so many.
 COLOURS = 10
 
