@@ -39,14 +39,14 @@ from training.errors import ConfigInvalid
 from training.evaluate import evaluate
 from training.export import Artefact, Program, check_parity, export, golden_probe, probe_rows
 from training.fit import CHECKPOINT_FILE, Epoch, fit
-from training.moments import moments
+from training.moments import Moments, moments
 from training.networks import build
 from training.report.card import card
 from training.report.findings import find
 from training.report.gallery import gallery
 from training.report.page import page
 from training.report.preview import preview
-from training.rows import Features, select, transformed
+from training.rows import select, transformed
 from training.scores import FITTING_ROWS, score_of
 from training.units import units_of
 
@@ -110,7 +110,8 @@ def publish(
     given = load(config.source, places.data) if data is None else data
     digest = given.digest
     splits = split(given, config.splits, seed=config.seed)
-    units = units_of(select(given.features, splits.train)) if given.range is None else None
+    found = moments(select(given.features, splits.train))
+    units = units_of(found) if given.range is None else None
     data = given if units is None else replace(given, features=transformed(given.features, units.inward))
     train = select(data.features, splits.train)
     run = places.runs / f"{config.recipe}-{config.digest(digest)[:12]}"
@@ -163,7 +164,7 @@ def publish(
         operations=operations,
         input=InputSpec(size=data.size, range=data.range, image=data.image, feature_names=data.feature_names),
         latent=LatentSpec(size=config.architecture.latent),
-        statistics=_statistics(select(given.features, splits.train)),
+        statistics=_statistics(found),
         score=Score(
             kind=score.kind,
             additive=score.additive,
@@ -224,13 +225,12 @@ def operations_of(family: Family) -> tuple[Operation, ...]:
     return tuple(operation for operation in Operation if operation in EVERY_FAMILY | SPECIAL.get(family, set()))
 
 
-def _statistics(train: Features) -> FeatureStatistics:
+def _statistics(found: Moments) -> FeatureStatistics:
     """Seven digits are what a float32 holds; more would only fill the manifest."""
 
     def rounded(values: Tensor) -> tuple[float, ...]:
         return tuple(float(f"{value:.7g}") for value in values.tolist())
 
-    found = moments(train)
     return FeatureStatistics(
         mean=rounded(found.mean),
         standard_deviation=rounded(found.deviation),

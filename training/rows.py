@@ -13,7 +13,7 @@ __all__ = ["Features", "Rows", "chunks", "held", "select", "transformed"]
 
 # Up to here rows are held as one float32 tensor.
 MEMORY_BYTES = 256 * 2**20
-CHUNK_BYTES = 8 * 2**20
+CHUNK_BYTES = 2 * 2**20
 
 
 @dataclass(frozen=True, eq=False)

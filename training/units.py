@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from training.moments import moments
-from training.rows import Features
+from training.moments import Moments
 
 __all__ = ["Units", "units_of"]
 
@@ -35,8 +34,7 @@ class Units(nn.Module):
         return float((self.mean.abs() + self.deviation).max())
 
 
-def units_of(train: Features) -> Units:
-    """The units that rows (n, d) give; a feature that never varies keeps its deviation of 1."""
-    found = moments(train)
+def units_of(found: Moments) -> Units:
+    """The units that rows of these moments give; a feature that never varies has the deviation 1."""
     deviation = torch.where(found.deviation > 0, found.deviation, 1.0)
     return Units(found.mean.float(), deviation.float())

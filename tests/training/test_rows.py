@@ -90,7 +90,7 @@ def test_moments_far_from_zero_keep_their_digits() -> None:
 
 def test_units_are_standard_deviations_and_lead_back(rows: Tensor) -> None:
     wide = torch.cat([1000 * rows + 5, torch.full((200, 1), 3.0)], dim=1)
-    units = units_of(wide)
+    units = units_of(moments(wide))
     inward = units.inward(wide)
     torch.testing.assert_close(inward.mean(dim=0), torch.zeros(13), atol=1e-4, rtol=0)
     torch.testing.assert_close(inward[:, :12].std(dim=0, correction=0), torch.ones(12), atol=1e-4, rtol=0)

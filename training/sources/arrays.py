@@ -89,10 +89,8 @@ def _scan(rows: Rows, path: Path) -> tuple[Tensor, tuple[float, float]]:
     for x in chunks(rows):
         if x.isinf().any():
             raise DataUnavailable(f"{path} holds values that are infinite or too large for float32")
-        absent = x.isnan()
-        missing.append(absent.any(dim=1))
-        if not absent.all():
-            low, high = min(low, float(x[~absent].min())), max(high, float(x[~absent].max()))
+        missing.append(x.isnan().any(dim=1))
+        low, high = min(low, float(x.nan_to_num(torch.inf).min())), max(high, float(x.nan_to_num(-torch.inf).max()))
     return torch.cat(missing), (low, high)
 
 

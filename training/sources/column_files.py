@@ -18,6 +18,7 @@ CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 SUFFIXES = (*CSV_SUFFIXES, *PARQUET_SUFFIXES)
 HEADING_BYTES = 2**20
+BATCH_ROWS = 4096
 NUMBER = re.compile(r"[+-]?\d*\.?\d+(e[+-]?\d+)?", re.IGNORECASE)
 CONVERSION = re.compile(r"In CSV column #(\d+): .*CSV conversion error.*invalid value '(.*)'", re.DOTALL)
 
@@ -102,8 +103,9 @@ class ParquetFile:
 
     def batches(self, numbers: Sequence[str], texts: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """All rows of these columns, some thousands at a time."""
-        with _reading(self._path), parquet.ParquetFile(self._path) as file:
-            yield from file.iter_batches(columns=[*numbers, *texts], batch_size=8192)
+        # Otherwise the reader keeps in memory all that it has read of the file.
+        with _reading(self._path), parquet.ParquetFile(self._path, memory_map=True, pre_buffer=False) as file:
+            yield from file.iter_batches(columns=[*numbers, *texts], batch_size=BATCH_ROWS)
 
 
 @contextmanager
@@ -111,6 +113,8 @@ def _reading(path: Path, columns: Sequence[str] = ()) -> Iterator[None]:
     """What the reader has to say of the file is said in a sentence; `columns` are those of a CSV file, by number."""
     try:
         yield
+    except MemoryError:  # which Arrow's is too
+        raise
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         found = CONVERSION.search(str(error))
         if found is not None and columns:
