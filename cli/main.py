@@ -10,7 +10,11 @@ from cli.train import train
 
 __all__ = ["app", "main"]
 
-EXTRAS = {"fastapi": "service", "torch": "torch", "pytorch_lightning": "training", "sklearn": "training"}
+EXTRAS = {
+    **dict.fromkeys(("fastapi", "fastapi_offline", "orjson", "pydantic_settings", "uvicorn", "werkzeug"), "service"),
+    **dict.fromkeys(("jinja2", "lightning_fabric", "pyarrow", "pytorch_lightning", "rich", "sklearn"), "training"),
+    "torch": "torch",
+}
 
 app = typer.Typer(
     help="Trains autoencoders offline and serves them over HTTP.",
