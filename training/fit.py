@@ -206,8 +206,10 @@ def _save(folder: Path, epochs: list[Epoch], *, best: dict[str, Tensor], **parts
     """The log and, from which a run can go on, the state of all `parts` lie in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     states = {name: part.state_dict() for name, part in parts.items()}
+    state = io.BytesIO()  # writing to a full disk itself, torch would not say that this is what is wrong
+    torch.save({**states, "best": best, "epochs": [tuple(row) for row in epochs]}, state)
     with _replaced(folder / CHECKPOINT_FILE) as file:
-        torch.save({**states, "best": best, "epochs": [tuple(row) for row in epochs]}, file)
+        file.write_bytes(state.getbuffer())
     with _replaced(folder / LOG_FILE) as file:
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerows([Epoch._fields, *epochs])
