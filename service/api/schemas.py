@@ -36,13 +36,22 @@ def _array(description: str, items: dict[str, Any]) -> WithJsonSchema:
 
 _NUMBER = {"type": "number"}
 _NESTED = {"anyOf": [{"type": "array", "items": {}}, _NUMBER]}
-Rows = Annotated[Any, _array("rows, each flat or nested as height x width [x channels]", _NESTED)]
+_BY_NAME = {"type": "object", "additionalProperties": _NUMBER}
+_ROWS = (
+    "rows, each flat or nested as height x width [x channels], or an object by feature name where features have names"
+)
+_INPUTS = {"anyOf": [*_NESTED["anyOf"], _BY_NAME]}
+Rows = Annotated[Any, _array(_ROWS, _INPUTS)]
 CodeRows = Annotated[Any, _array("codes, one row each", _NESTED)]
 End = Annotated[
     Any,
     WithJsonSchema(
         {
-            "anyOf": [{"type": "array", "items": _NESTED}, {"type": "integer", "minimum": 0, "maximum": MAX_SEED}],
+            "anyOf": [
+                {"type": "array", "items": _INPUTS},
+                _BY_NAME,
+                {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
+            ],
             "description": "one row, or a list of one: an input, a code, or a seed, as `space` says",
         }
     ),
