@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,9 +71,18 @@ def wait_until_ready(address: str, *, model: str | None = None) -> None:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the shipped bundles alone, whatever else was trained into models/ meanwhile."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in SHIPPED:
+        shutil.copytree(ROOT / "models" / name / "1", folder / name / "1")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(shipped: Path) -> Iterator[Server]:
     """A ready server over the shipped bundles."""
-    with serving(ROOT / "models") as running:
+    with serving(shipped) as running:
         wait_until_ready(running.address)
         yield running
 

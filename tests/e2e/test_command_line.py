@@ -45,23 +45,23 @@ def test_a_missing_folder_of_bundles_is_named() -> None:
     assert "/nowhere/at-all" in ended.stderr
 
 
-def test_models_lists_the_shipped_bundles() -> None:
-    ended = run("models")
+def test_models_lists_the_shipped_bundles(shipped: Path) -> None:
+    ended = run("models", DIABOLO_MODELS_DIR=str(shipped))
     assert ended.returncode == 0
     assert [line.split("/")[0] for line in ended.stdout.splitlines()] == SHIPPED
 
 
-def test_verify_replays_every_shipped_bundle() -> None:
-    ended = run("verify")
+def test_verify_replays_every_shipped_bundle(shipped: Path) -> None:
+    ended = run("verify", DIABOLO_MODELS_DIR=str(shipped))
     assert ended.returncode == 0, ended.stdout
     assert ended.stdout.count(": sound, ") == len(SHIPPED)
     assert ended.stdout.count("replayed on") == len(SHIPPED)
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_damaged_bundle_is_reported(tmp_path: Path, strict: bool) -> None:
+def test_a_damaged_bundle_is_reported(shipped: Path, tmp_path: Path, strict: bool) -> None:
     damaged = tmp_path / "fashion-vae" / "1"
-    shutil.copytree(next((ROOT / "models" / "fashion-vae").iterdir()), damaged)
+    shutil.copytree(shipped / "fashion-vae" / "1", damaged)
     program = damaged / "model.pt"
     program.write_bytes(program.read_bytes()[:-1])
     if strict:

@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -36,10 +37,10 @@ def hammer(server: Server, outcomes: Counter[str], stop: threading.Event) -> Non
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_under_load_ends_within_ten_seconds_and_no_answer_is_cut(sent: signal.Signals) -> None:
+def test_a_signal_under_load_ends_within_ten_seconds_and_no_answer_is_cut(shipped: Path, sent: signal.Signals) -> None:
     outcomes: Counter[str] = Counter()
     stop = threading.Event()
-    with serving(ROOT / "models") as server:
+    with serving(shipped) as server:
         wait_until_ready(server.address)
         clients = [threading.Thread(target=hammer, args=(server, outcomes, stop)) for _ in range(8)]
         for client in clients:
@@ -59,8 +60,8 @@ def test_a_signal_under_load_ends_within_ten_seconds_and_no_answer_is_cut(sent: 
     assert not [outcome for outcome in outcomes if outcome.startswith("status ") and outcome != "status 503"]
 
 
-def test_a_second_sigterm_changes_nothing() -> None:
-    with serving(ROOT / "models", drain_delay="1") as server:
+def test_a_second_sigterm_changes_nothing(shipped: Path) -> None:
+    with serving(shipped, drain_delay="1") as server:
         wait_until_ready(server.address)
         server.process.send_signal(signal.SIGTERM)
         server.process.send_signal(signal.SIGTERM)
