@@ -20,6 +20,7 @@ __all__ = ["FAMILIES", "Choices", "configuration", "shares"]
 LEAST_ROWS = 50
 LARGEST_ROW = 100_000  # values; of more, the statistics alone would be more than a manifest can hold
 WANTED_CALIBRATION = 2_000  # rows, with which p-values go down to 0.0005
+WIDE_ROW = 512  # values; below it a second thread costs more than it computes
 HELD_OUT_ROWS = 10_000  # of a split at most, and no more than take 64 MiB
 HELD_OUT_BYTES = 64 * 2**20
 ROWS_SEEN = 2_000_000  # by the network in all epochs together, unless that is too few epochs or too many
@@ -176,6 +177,7 @@ def _configuration(data: DataSet, files: Files, choices: Choices, *, name: str) 
             batch_size=128 if train >= 2_000 else 32,
             patience=20,
             trim=choices.trim,
+            threads=1 if data.size < WIDE_ROW else 2,
         ),
         score=choices.score,
         seed=choices.seed,

@@ -61,7 +61,7 @@ def test_sub_folders_are_labels(folder: Path) -> None:
         place(folder / name)
     data = read(folder)
     assert data.labels is not None
-    assert (data.labels.tolist(), data.label_names) == ([0, 1, 1], ("cat", "dog"))
+    assert (data.labels.tolist(), data.label_names) == ([1, 0, 0], ("dog", "cat"))
 
 
 def test_hidden_and_other_files_are_passed_over(folder: Path) -> None:

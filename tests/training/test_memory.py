@@ -34,16 +34,13 @@ def write(folder: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is bounded and measured as on Linux")
 def test_half_of_what_the_data_take_is_enough_to_train_on_them(tmp_path: Path) -> None:
     write(tmp_path)
-    # By default glibc keeps freed blocks of some megabytes, which is no memory that the program holds.
-    allocation = {
-        "MALLOC_MMAP_THRESHOLD_": "262144",
-        "ARROW_DEFAULT_MEMORY_POOL": "system",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
+    # What glibc keeps of freed blocks, and the stacks of threads, are no memory that the program holds.
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"}
+    allocation = {"MALLOC_MMAP_THRESHOLD_": "262144", "ARROW_DEFAULT_MEMORY_POOL": "system"}
     ended = subprocess.run(
         [sys.executable, str(SCRIPT), str(tmp_path), str(ALLOWED)],
         cwd=ROOT,
-        env={**os.environ, **allocation, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **allocation, **threads, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=110,

@@ -51,11 +51,14 @@ def test_other_separators_are_found(tmp_path: Path, separator: str) -> None:
     assert data.features[:].tolist() == VALUES
 
 
-def test_labels_are_numbered_by_name_and_no_feature(tmp_path: Path) -> None:
+def test_labels_are_numbered_so_that_the_rarer_of_two_is_1_and_are_no_feature(tmp_path: Path) -> None:
     data = read(write(tmp_path / "pumps.csv", TABLE), label="state")
     assert data.labels is not None
     assert data.labels.tolist() == [0, 0, 1]
     assert data.label_names == ("ok", "worn")
+    rarer = read(write(tmp_path / "rarer.csv", "a,class\n1,bad\n2,ok\n3,ok\n"), label="class")
+    assert rarer.labels is not None
+    assert (rarer.labels.tolist(), rarer.label_names) == ([1, 0, 0], ("ok", "bad"))
     numbers = read(write(tmp_path / "numbers.csv", "a,class\n1,10\n2,9\n3,10\n"), label="class")
     assert numbers.labels is not None
     assert (numbers.labels.tolist(), numbers.label_names) == ([1, 0, 1], ("9", "10"))

@@ -19,6 +19,9 @@ def card(manifest: Manifest, advice: Sequence[Advice] = ()) -> str:
         shape += f": {colours} pictures of {image.height} x {image.width} pixels, row by row"
     if manifest.input.range is not None:
         shape += ", values in [{:g}, {:g}]".format(*manifest.input.range)
+    if manifest.input.feature_names is not None:
+        shape += ", or objects by feature name: " + ", ".join(f"`{name}`" for name in manifest.input.feature_names)
+    unit = "input units" if manifest.input.range is not None else "standard deviations of the training rows"
     origin = manifest.provenance
     figures = "\n".join(f"| `{name}` | {value:.5g} | {MEANINGS[name]} |" for name, value in manifest.metrics.items())
     operations = "\n".join(f"- `{operation}`: {ANSWERS[operation]}" for operation in manifest.operations)
@@ -30,9 +33,7 @@ def card(manifest: Manifest, advice: Sequence[Advice] = ()) -> str:
 
 {manifest.description}. Family: {manifest.family.value}.
 
-![Probe rows and what the bundle makes of them](preview.png)
-
-## Input and codes
+{_PREVIEW if manifest.input.image else ""}## Input and codes
 
 It takes {shape}. A code has {manifest.latent.size} values. Scaling happens inside the program: send values as they are.
 
@@ -50,7 +51,9 @@ SHA-256 of the data: `{origin.data_digest}`.
 
 | figure | value | meaning |
 | --- | ---: | --- |
-{figures}{warnings}
+{figures}
+
+Errors are in squared {unit}, those of an anomaly map too.{warnings}
 
 ## Anomaly score and calibration
 
@@ -61,7 +64,7 @@ p-value of at most alpha with a probability of at most alpha, and no p-value is 
 ## Calling it
 
 ```sh
-{_CALL.format(name=manifest.name, verb=_verb(manifest).path)}
+{(_CALL if manifest.input.image else _CALL_WITH_ROWS).format(name=manifest.name, verb=_verb(manifest).path)}
 ```
 
 ## Limits
@@ -83,7 +86,16 @@ def _verb(manifest: Manifest) -> Operation:
     return Operation.DENOISE if manifest.family is Family.DENOISING else Operation.RECONSTRUCT
 
 
+_PREVIEW = """![Probe rows and what the bundle makes of them](preview.png)
+
+"""
+
 _CALL = """server=http://127.0.0.1:8000/v1/models/{name}
 curl -s -H 'Accept: image/png' $server/examples/4 -o example.png
 curl -s -H 'Content-Type: image/png' -H 'Accept: image/png' --data-binary @example.png $server/{verb} -o {verb}.png
 curl -s -H 'Content-Type: image/png' --data-binary @example.png $server/anomaly-score"""
+
+_CALL_WITH_ROWS = """server=http://127.0.0.1:8000/v1/models/{name}
+curl -s $server/examples/4 -o example.json
+curl -s --data-binary @example.json $server/{verb}
+curl -s --data-binary @example.json $server/anomaly-score"""

@@ -16,8 +16,8 @@ ANSWERS = {
 }
 
 SCORES = {
-    "reconstruction_error": "the mean squared error of the reconstruction, in squared input units; `anomaly_map` says "
-    "how much each element adds",
+    "reconstruction_error": "the mean squared error of the reconstruction; `anomaly_map` says how much each element "
+    "adds",
     "negative_elbo": "the negative evidence lower bound with the code at its mean, in nats",
     "mahalanobis": "the squared Mahalanobis distance of the code from those of the training rows",
     "mahalanobis_residual": "the squared Mahalanobis distance of the code from those of the training rows, plus the "
