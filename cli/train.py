@@ -126,9 +126,11 @@ def _train(given: dict[str, Any], *, models_dir: Path, data_dir: Path, fresh: bo
     from rich.console import Console
 
     from training.errors import TrainingError
+    from training.hardware import flush_denormals
     from training.progress import shown
     from training.publish import Places, publish
 
+    flush_denormals()
     places = Places(models=models_dir, data=data_dir, runs=RUNS)
     try:
         config, data = _own(given) if "data" in given else (_recipe(given), None)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-__all__ = ["Hardware"]
+__all__ = ["Hardware", "flush_denormals"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +57,12 @@ class Hardware:
         if self.precision == "16-mixed" and self.accelerator == "cpu":
             found.append("16-mixed needs a GPU; the CPU has bf16-mixed")
         return found
+
+
+def flush_denormals() -> None:
+    """Numbers below 1.2e-38 count as 0, in this thread and in those that start later: call it before torch computes.
+
+    The averages that Adam keeps for weights without gradient fall to there within 800 steps (0.9^800), and processors
+    need four times as long for a step over such numbers.
+    """
+    torch.set_flush_denormal(True)

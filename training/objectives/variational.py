@@ -118,7 +118,9 @@ class Variational:
 
     def _surprise_of(self, network: VariationalAutoencoder, x: Tensor, z: Tensor) -> Tensor:
         logits = network.logits(z)
-        return self.surprise(x, logits=logits, outputs=network.output(logits), spread=network.spread)
+        # A Bernoulli likelihood looks at the logits alone: no sigmoid that nobody needs.
+        outputs = logits if self.likelihood == "bernoulli" else network.output(logits)
+        return self.surprise(x, logits=logits, outputs=outputs, spread=network.spread)
 
     def _importance_weighted(
         self, network: VariationalAutoencoder, x: Tensor, mean: Tensor, log_variance: Tensor, generator: Generator
