@@ -87,7 +87,7 @@ def fashion_kl_sparse() -> Config:
         source="fashion-mnist",
         splits=_MNIST_LAYOUT,
         architecture=Architecture(hidden=(), latent=256, code_activation="sigmoid"),
-        objective=SparsePenalty(penalty="kl", target=0.05, weights=(0.1,)),
+        objective=SparsePenalty(penalty="kl", target=0.05, weights=(0.6,)),
         # Sigmoids that saturate at first come back slowly.
         fitting=Fitting(epochs=60, learning_rate=2e-3),
     )
