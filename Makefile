@@ -4,7 +4,7 @@ HOST   ?= 127.0.0.1
 PORT   ?= 8000
 BIN    := .venv/bin
 
-.PHONY: serve test check fix train bench bench-training openapi lock
+.PHONY: serve test check fix train bench bench-training quality quality-full openapi lock
 
 serve: .venv/ready  ## serve the bundles in models/
 	DIABOLO_HOST=$(HOST) DIABOLO_PORT=$(PORT) $(BIN)/diabolo serve
@@ -30,6 +30,12 @@ bench: .venv/ready  ## the service against the limit of its HTTP stack
 bench-training: .venv/ready  ## an epoch by our loop against the textbook's
 	$(BIN)/python -m benchmarks.training
 
+quality: .venv/quality  ## docs/quality.md; ROWS="pca-ladder denoising" for some rows only
+	$(BIN)/python -m benchmarks.quality $(ROWS)
+
+quality-full: .venv/quality  ## the same with the complete tables
+	$(BIN)/python -m benchmarks.quality --full $(ROWS)
+
 openapi: .venv/ready  ## write docs/openapi.json anew
 	$(BIN)/diabolo openapi > docs/openapi.json
 
@@ -42,8 +48,13 @@ openapi: .venv/ready  ## write docs/openapi.json anew
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
+.venv/quality: .venv/ready requirements/quality.txt
+	$(BIN)/pip install --quiet -r requirements/quality.txt
+	touch $@
+
 # Exact versions, no hosts: pip's own configuration says where packages come from.
 PIP_COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 lock:  ## resolve anew after a change of pyproject.toml
 	$(PIP_COMPILE) --upgrade --extra service --extra torch --extra training --extra dev -o requirements/dev.txt pyproject.toml
 	$(PIP_COMPILE) --upgrade -c requirements/dev.txt --extra service -o requirements/service.txt pyproject.toml requirements/torch-needs.in
+	$(PIP_COMPILE) --upgrade -c requirements/dev.txt --extra quality -o requirements/quality.txt pyproject.toml

@@ -83,7 +83,7 @@ def _k_sparse(plan: _Plan) -> tuple[Architecture, Objective]:
 
 def _sparse(plan: _Plan) -> tuple[Architecture, Objective]:
     architecture = replace(plan.architecture, code_activation="sigmoid")
-    weights = (*(0.0 for _ in architecture.hidden), 0.1)
+    weights = (*(0.0 for _ in architecture.hidden), 0.6)
     return architecture, SparsePenalty(penalty="kl", target=0.05, weights=weights)
 
 
