@@ -1,16 +1,19 @@
 """Networks for the rows, trained by the same loop as bundles are."""
 
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from torch import Tensor
 
+from bundle.manifest import ImageSpec
 from training.config import Fitting
 from training.data import DataSet, load
-from training.fit import fit
+from training.fit import Epoch, fit
 from training.networks import Architecture, Autoencoder, build
 from training.objectives import Objective, Variational
+from training.rows import Features
 
 __all__ = ["fashion", "fashion_splits", "trained"]
 
@@ -34,15 +37,22 @@ def trained(
     objective: Objective,
     fitting: Fitting,
     *,
-    train: Tensor,
+    train: Features,
     validation: Tensor,
     seed: int,
     range: tuple[float, float] | None = (0.0, 1.0),
+    image: ImageSpec | None = None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Autoencoder:
     """A network fitted to rows `train` (n, d) by `fitting`, with the weights of its best epoch on `validation` (m, d),
-    in evaluation mode. Only rows that are no pictures to the network: an mlp."""
+    in evaluation mode. Convolutions need to know what `image` a row shows."""
     network = build(
-        train.shape[1], architecture, variational=isinstance(objective, Variational), range=range, seed=seed
+        train.shape[1],
+        architecture,
+        variational=isinstance(objective, Variational),
+        range=range,
+        image=image,
+        seed=seed,
     )
     if architecture.standardise:
         network.standardise_by(train, one_scale=range is not None)
@@ -55,5 +65,6 @@ def trained(
             validation=validation,
             seed=seed,
             folder=Path(folder),
+            on_epoch=on_epoch,
         )
     return network
