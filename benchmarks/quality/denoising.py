@@ -23,7 +23,7 @@ LEVELS: dict[Literal["gaussian", "masking", "salt_and_pepper"], tuple[float, ...
 }
 BLURS = tuple(step / 10 for step in range(3, 16))  # standard deviations in pixels
 ARCHITECTURE = Architecture(kind="conv", hidden=(16,), latent=392, activation="silu", layer_norm=True)
-FITTING = Fitting(epochs=12, batch_size=64, learning_rate=2e-3, threads=1)
+FITTING = Fitting(epochs=8, batch_size=64, learning_rate=2e-3, threads=1)
 FILTERS = ("identity", "median 3x3", "best blur", "best PCA")
 
 

@@ -12,10 +12,10 @@ from training.fit import Epoch
 from training.networks import Architecture
 from training.objectives import Variational
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 EPOCHS = 20
 ARCHITECTURE = Architecture(hidden=(512, 256), latent=8, activation="silu", layer_norm=True)
-FITTING = Fitting(epochs=EPOCHS, learning_rate=2e-3, threads=1)
+FITTING = Fitting(epochs=EPOCHS, learning_rate=3e-3, threads=1)
 # A Gaussian of variance 1/2 has the density exp(-(x - y)^2) / sqrt(pi): its surprise is the squared error and, for each
 # of 784 pixels, log(pi) / 2 nats, which DeepOBS leaves out.
 OBJECTIVE = Variational(likelihood="gaussian", spread=math.sqrt(0.5))
@@ -38,7 +38,7 @@ def figures(seed: int) -> tuple[float, list[float]]:
 
 
 def measure(full: bool) -> Outcome:  # noqa: ARG001 (there is no larger table)
-    """Three seeds."""
+    """Two seeds."""
     results = [figures(seed) for seed in SEEDS]
     return Outcome(
         setting="Fashion-MNIST, 58,000 rows to train on, 2,000 to validate, all 10,000 of the test file, in [0, 1]; "

@@ -14,7 +14,7 @@ SEEDS = (0, 1, 2)
 TEXTBOOK = Architecture(hidden=(400,), latent=20, standardise=False)
 TEXTBOOK_FITTING = Fitting(epochs=10, batch_size=128, learning_rate=1e-3, schedule="constant", threads=1)
 OURS = Architecture(hidden=(400,), latent=20)
-OURS_FITTING = Fitting(epochs=10, batch_size=128, learning_rate=2e-3, schedule="cosine", threads=1)
+OURS_FITTING = Fitting(epochs=10, batch_size=128, learning_rate=8e-3, schedule="cosine", threads=1)
 
 
 def negative_elbo(architecture: Architecture, fitting: Fitting, *, seed: int) -> float:
@@ -59,7 +59,9 @@ def measure(full: bool) -> Outcome:  # noqa: ARG001 (there is no larger table)
         ),
         notes=(
             "The same network, epochs and batches as the textbook's. What differs: the rows are standardised inside "
-            "the network, and the rate of learning starts at 2e-3 and falls to 0 along half a cosine.",
+            "the network, and the rate of learning starts at 8e-3 and falls to 0 along half a cosine. "
+            "2e-3 on the same cosine missed, with 243.9 on the test file; on the validation rows 4e-3 gave 243.1 and "
+            "8e-3 242.1, warming the divergence up 243.9, and SiLU with layer normalisation at 8e-3 243.0.",
             "A cross-entropy of grey values cannot come below their own entropy, so the figure is not comparable with "
             "those of binarised images nor with those of a squared error.",
         ),
