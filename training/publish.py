@@ -4,6 +4,7 @@ fit -> score statistics -> export -> calibrate the exported program -> evaluate 
 import platform
 import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -39,6 +40,7 @@ from training.errors import ConfigInvalid
 from training.evaluate import evaluate
 from training.export import Artefact, Program, check_parity, export, golden_probe, probe_rows
 from training.fit import CHECKPOINT_FILE, Epoch, fit
+from training.lock import locked
 from training.moments import Moments, moments
 from training.networks import build
 from training.report.card import card
@@ -115,8 +117,6 @@ def publish(
     data = given if units is None else replace(given, features=transformed(given.features, units.inward))
     train = select(data.features, splits.train)
     run = places.runs / f"{config.recipe}-{config.digest(digest)[:12]}"
-    if fresh:
-        (run / CHECKPOINT_FILE).unlink(missing_ok=True)
 
     network = build(
         data.size,
@@ -128,16 +128,20 @@ def publish(
     )
     if config.architecture.standardise:
         network.standardise_by(train, one_scale=data.image is not None)
-    epochs = fit(
-        network,
-        config.objective,
-        settings=config.fitting,
-        train=train,
-        validation=data.features[splits.validation],
-        seed=config.seed,
-        folder=run,
-        on_epoch=on_epoch,
-    )
+    # Of several processes that share a run, only the first writes to its folder.
+    with locked(run) if config.fitting.hardware.is_first else nullcontext():
+        if fresh:
+            (run / CHECKPOINT_FILE).unlink(missing_ok=True)
+        epochs = fit(
+            network,
+            config.objective,
+            settings=config.fitting,
+            train=train,
+            validation=data.features[splits.validation],
+            seed=config.seed,
+            folder=run,
+            on_epoch=on_epoch,
+        )
 
     score = score_of(config, network)
     score.fit(train[:FITTING_ROWS])

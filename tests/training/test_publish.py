@@ -18,7 +18,7 @@ from training import publish as module
 from training.config import Config, Fitting
 from training.corruption import Corruption
 from training.data import SOURCES, DataSet, SplitSizes, split
-from training.errors import ConfigInvalid
+from training.errors import ConfigInvalid, TrainingError
 from training.evaluate import principal_components_error
 from training.export import Artefact
 from training.fit import CHECKPOINT_FILE, LOG_FILE, Epoch
@@ -193,6 +193,19 @@ def test_a_fresh_run_starts_over(config: Config, places: Places) -> None:
     seen: list[Epoch] = []
     publish(config, places, command="", fresh=True, on_epoch=seen.append)
     assert [epoch.number for epoch in seen] == [1, 2, 3]
+
+
+def test_a_run_that_is_going_on_elsewhere_is_left_alone(config: Config, places: Places) -> None:
+    refused: list[TrainingError] = []
+
+    def start_again(_: Epoch) -> None:
+        with pytest.raises(TrainingError, match="going on in another process") as caught:
+            publish(config, places, command="", fresh=True)
+        refused.append(caught.value)
+
+    done = publish(config, places, command="", on_epoch=start_again)
+    assert len(refused) == len(done.epochs) == 3
+    assert [path.name for path in places.models.iterdir()] == [done.manifest.name]
 
 
 def test_a_run_that_cannot_be_written_keeps_its_training(
