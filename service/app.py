@@ -18,6 +18,7 @@ from service.api.operations import operations_router
 from service.api.problems import handle_problems
 from service.api.problems import router as problems_router
 from service.api.request_id import RequestId
+from service.api.v2.routes import v2_router
 from service.engine.loaded import LoadedModel, Proven
 from service.engine.repository import Repository
 from service.engine.runtimes import OpenRuntime, Runtime
@@ -79,6 +80,7 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     app.include_router(operations_router(repository, settings))
     app.include_router(catalog_router(repository))
     app.include_router(health_router(repository, lambda: bool(app.state.draining)))
+    app.include_router(v2_router(repository, settings, lambda: bool(app.state.draining)))
     app.include_router(problems_router)
 
     correct_openapi(app)

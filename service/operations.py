@@ -26,6 +26,7 @@ __all__ = [
     "Reconstructed",
     "Sampled",
     "Scored",
+    "anomaly_maps",
     "anomaly_score",
     "decode",
     "denoise",
@@ -149,10 +150,8 @@ async def anomaly_score(
     that the calibration cannot resolve, OperationNotSupported for maps of a score that is not a sum over elements.
     """
     model.require(Operation.ANOMALY_SCORE)
-    if maps and not model.manifest.score.additive:
-        raise OperationNotSupported(
-            f"{model.label} scores by {model.manifest.score.kind}, which is not a sum over elements: it has no maps"
-        )
+    if maps:
+        _require_maps(model)
     calibration = model.calibration
     if alpha is not None:
         _check_alpha(alpha, model, calibration)
@@ -161,7 +160,7 @@ async def anomaly_score(
         alpha = max(DEFAULT_ALPHA, calibration.smallest_p_value)
 
     (scores,) = await model.run(Method.ANOMALY_SCORE, inputs)
-    heat = (await model.run(Method.ANOMALY_MAP, inputs))[0] if maps else None
+    heat = await anomaly_maps(model, inputs) if maps else None
     p_values = calibration.p_values(scores) if calibration is not None else None
     size = calibration.size if calibration is not None else 0
     if threshold is not None:
@@ -170,6 +169,15 @@ async def anomaly_score(
     if calibration is None or p_values is None or alpha is None:
         return Scored(scores, None, None, None, Policy("none", None), size, heat)
     return Scored(scores, p_values, p_values <= alpha, calibration.threshold(alpha), Policy("alpha", alpha), size, heat)
+
+
+async def anomaly_maps(model: LoadedModel, inputs: Floats) -> Floats:
+    """What each element adds to its row's score, shape (n, d). Raises OperationNotSupported for a score that is not a
+    sum over elements."""
+    model.require(Operation.ANOMALY_SCORE)
+    _require_maps(model)
+    (maps,) = await model.run(Method.ANOMALY_MAP, inputs)
+    return maps
 
 
 async def sample(
@@ -244,6 +252,13 @@ def range_warning(model: LoadedModel, inputs: Floats) -> str | None:
     elif spec.range is None:
         cause = "the rows are in other units than the training data, or truly unlike it"
     return f"inputs reach from {lowest:.4g} to {highest:.4g}, the training data from {low:.4g} to {high:.4g}; {cause}"
+
+
+def _require_maps(model: LoadedModel) -> None:
+    if not model.manifest.score.additive:
+        raise OperationNotSupported(
+            f"{model.label} scores by {model.manifest.score.kind}, which is not a sum over elements: it has no maps"
+        )
 
 
 async def _decode(model: LoadedModel, latents: Floats) -> Floats:

@@ -4,7 +4,11 @@ from fastapi import Request
 
 from service.errors import BodyTooLarge, UnsupportedMediaType
 
-__all__ = ["read_body"]
+__all__ = ["LARGE_ANSWER_NUMBERS", "LARGE_BODY_BYTES", "read_body"]
+
+# Above these sizes a body is parsed, and an answer written, off the event loop: neighbours must not wait for them.
+LARGE_BODY_BYTES = 256_000
+LARGE_ANSWER_NUMBERS = 64_000
 
 
 async def read_body(request: Request, *, limit: int) -> bytes:

@@ -18,11 +18,14 @@ def correct_openapi(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = generate()
+            schemas = document["components"]["schemas"]
             for operations in document["paths"].values():
                 for operation in operations.values():
                     operation["responses"] = _responses(operation["responses"])
+                    for media in operation.get("requestBody", {}).get("content", {}).values():
+                        schemas |= media["schema"].pop("$defs", {})
             for name in UNUSED_SCHEMAS:
-                document["components"]["schemas"].pop(name, None)
+                schemas.pop(name, None)
         assert app.openapi_schema is not None
         return app.openapi_schema
 
@@ -36,7 +39,7 @@ def _responses(responses: dict[str, Any]) -> dict[str, Any]:
         content = response["content"]
         if MEDIA_TYPE in content:
             content = {MEDIA_TYPE: {**content.pop("application/json"), **content[MEDIA_TYPE]}}
-        elif status == "422":
+        elif status == "422" and not any("examples" in media for media in content.values()):
             continue
         found[status] = {**response, "content": content}
     return found

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from bundle.operations import Operation
 from service.api.adapters import ADAPTERS, Adapter
 from service.api.answers import render
-from service.api.limits import read_body
+from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES, read_body
 from service.api.media import Media, answer_media, body_media
 from service.api.problems import problem_responses
 from service.api.request_id import request_id_of
@@ -36,10 +36,6 @@ from service.errors import (
 from service.settings import Settings
 
 __all__ = ["operations_router"]
-
-# Above these sizes a body is parsed, and an answer written, off the event loop: neighbours must not wait for them.
-LARGE_BODY_BYTES = 256_000
-LARGE_ANSWER_NUMBERS = 64_000
 
 
 def operations_router(repository: Repository, settings: Settings) -> APIRouter:

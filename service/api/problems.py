@@ -1,4 +1,5 @@
-"""The error handler of `/v1`: every refusal becomes a problem document (RFC 9457). Nothing internal gets into one."""
+"""The error handler: every refusal becomes a problem document (RFC 9457), under `/v2` an `{"error": ...}`. Nothing
+internal gets into either."""
 
 import html
 import logging
@@ -14,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from service.api.request_id import request_id_of
 from service.api.schemas import Problem
+from service.api.v2.schemas import Failure
 from service.errors import (
     Fault,
     InternalError,
@@ -24,7 +26,7 @@ from service.errors import (
     error_classes,
 )
 
-__all__ = ["MEDIA_TYPE", "handle_problems", "problem_responses", "router"]
+__all__ = ["MEDIA_TYPE", "failure_responses", "handle_problems", "problem_responses", "router"]
 
 MEDIA_TYPE = "application/problem+json"
 logger = logging.getLogger("diabolo.api")
@@ -105,6 +107,20 @@ def problem_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, 
     return responses
 
 
+def failure_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """These errors as OpenAPI responses in the form of the Open Inference Protocol, with an example of each."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    table: tuple[type[ServiceError], ...] = (*errors, InternalError)
+    for error in table:
+        response = responses.setdefault(error.status, {"model": Failure, "description": "", "content": {}})
+        response["description"] += f"{' / ' if response['description'] else ''}{error.title}"
+        examples = response["content"].setdefault("application/json", {"examples": {}})["examples"]
+        examples[error.slug] = {"summary": error.title, "value": {"error": EXAMPLE_DETAILS[error.slug]}}
+        if error.status == 503:
+            response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
+    return responses
+
+
 @router.get("/problems/{slug}", include_in_schema=False)
 async def problem_page(slug: str) -> Response:
     """The page that a problem document's `type` leads to."""
@@ -135,6 +151,12 @@ def _document(
     return document
 
 
+def _failure(error: ServiceError) -> str:
+    """The refusal with its faults in one text, which is all that the Open Inference Protocol has a place for."""
+    faults = [f"{fault.pointer}: {fault.detail}" for fault in error.faults if fault.detail != error.detail]
+    return "; ".join([error.detail, *faults])
+
+
 def _respond(request: Request, error: ServiceError, *, headers: dict[str, str] | None = None) -> Response:
     # Not request.url: putting that together fails on a query that is no UTF-8.
     instance = quote(request.scope["path"][:256])
@@ -142,4 +164,6 @@ def _respond(request: Request, error: ServiceError, *, headers: dict[str, str] |
     fields = {"Cache-Control": "no-store", **(headers or {}), **error.headers}
     if error.status == 503:
         fields["Retry-After"] = str(document["retry_after_s"])
+    if request.scope["path"] == "/v2" or request.scope["path"].startswith("/v2/"):
+        return Response(orjson.dumps({"error": _failure(error)}), error.status, fields, "application/json")
     return Response(orjson.dumps(document), error.status, fields, MEDIA_TYPE)

@@ -33,6 +33,13 @@ ROUTES = {
     "example": Route("tiny"),
     "live": Route(""),
     "ready": Route(""),
+    "v2_server": Route(""),
+    "v2_live": Route(""),
+    "v2_ready": Route(""),
+    "v2_index": Route("", {"ready": True}),
+    "v2_model": Route("tiny"),
+    "v2_model_ready": Route("tiny"),
+    "v2_infer": Route("tiny", {"inputs": [{"name": "input", "shape": [2, 4], "datatype": "FP32", "data": ROWS}]}),
 }
 QUERY = {
     "log_variances": ("vae", "true"),
@@ -61,7 +68,22 @@ def content_of(media: str, operation: Documented) -> bytes:
         case "image/png" | "image/jpeg":
             Image.new("L", (2, 2)).save(buffer, format=media.removeprefix("image/"))
             return buffer.getvalue()
+        case "application/octet-stream":
+            return binary_message()[0]
     raise AssertionError(f"the document names a media type that is not tested: {media}")
+
+
+def binary_message() -> tuple[bytes, int]:
+    """A request of the Open Inference Protocol with a raw tensor and a raw answer, and the length of its JSON."""
+    rows = np.array(ROWS, "<f4").tobytes()
+    tensor = {"name": "input", "shape": [2, 4], "datatype": "FP32", "parameters": {"binary_data_size": len(rows)}}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    return head + rows, len(head)
+
+
+def fields_for(media: str) -> dict[str, str]:
+    binary = {"Inference-Header-Content-Length": str(binary_message()[1])}
+    return {"Content-Type": media} | (binary if media == "application/octet-stream" else {})
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
@@ -91,13 +113,18 @@ async def test_every_example_of_a_request_can_be_sent_as_it_is(served: Served, o
 async def test_every_media_type_of_a_request_is_read(served: Served, operation: Documented) -> None:
     for media in media_types(operation):
         content = content_of(media, operation)
-        response = await served.client.post(path_of(operation), content=content, headers={"Content-Type": media})
+        response = await served.client.post(path_of(operation), content=content, headers=fields_for(media))
         assert response.status_code == 200, (media, response.text)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 async def test_every_media_type_of_an_answer_can_be_had(served: Served, operation: Documented) -> None:
     for media in operation.content["responses"]["200"]["content"]:
+        if media == "application/octet-stream":  # by a parameter of the request, not by Accept
+            content, fields = binary_message()[0], fields_for(media)
+            response = await served.client.post(path_of(operation), content=content, headers=fields)
+            assert (response.status_code, response.headers["content-type"]) == (200, media)
+            continue
         response = await served.client.request(
             operation.method, path_of(operation), json=route_of(operation).body, headers={"Accept": media}
         )
@@ -106,7 +133,7 @@ async def test_every_media_type_of_an_answer_can_be_had(served: Served, operatio
 
 @pytest.mark.parametrize("operation", POSTS, ids=str)
 async def test_every_query_parameter_is_taken_beside_a_binary_body(served: Served, operation: Documented) -> None:
-    declared = [found["name"] for found in operation.content["parameters"] if found["in"] == "query"]
+    declared = [found["name"] for found in operation.content.get("parameters", []) if found["in"] == "query"]
     if "application/x-npy" in media_types(operation):
         fields = operation.content["requestBody"]["content"]["application/json"]["schema"]["properties"]
         assert declared == list(fields)[1:], "all but the tensor"

@@ -68,7 +68,7 @@ async def too_many_pixels(served: Served) -> httpx.Response:
 Refused = Callable[[Served], Awaitable[httpx.Response]]
 REQUESTS: dict[type[ServiceError], Refused] = {
     errors.MalformedBody: lambda served: served.post("tiny/encode", content=f'{{"inputs": [[{VALUE}'.encode()),
-    errors.NotFound: lambda served: served.get("/v2/models"),
+    errors.NotFound: lambda served: served.get("/v9/models"),
     errors.UnknownModel: lambda served: served.get("/v1/models/nobody"),
     errors.UnknownVersion: lambda served: served.get("/v1/models/tiny/versions/9"),
     errors.UnknownExample: lambda served: served.get("/v1/models/tiny/examples/99"),

@@ -1,0 +1,247 @@
+"""The Open Inference Protocol, version 2: a thin adapter over the same operations, with errors as `{"error": ...}`."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version as version_of
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES, read_body
+from service.api.problems import failure_responses
+from service.api.v2.infer import inputs_of, outputs_of, run, wanted
+from service.api.v2.schemas import (
+    IndexEntry,
+    IndexRequest,
+    InferAnswer,
+    InferRequest,
+    Metadata,
+    ModelReady,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+)
+from service.api.v2.tensors import message_from, read, read_message, rows_from
+from service.codecs.rows import RowSpec
+from service.engine.loaded import LoadedModel
+from service.engine.repository import Repository
+from service.errors import (
+    BodyTooLarge,
+    Draining,
+    InvalidContent,
+    MalformedBody,
+    ModelLoading,
+    NotCalibrated,
+    OperationNotSupported,
+    Overloaded,
+    TooManyRows,
+    UnknownModel,
+    UnknownVersion,
+    UnsupportedMediaType,
+)
+from service.operations import range_warning
+from service.settings import Settings
+
+__all__ = ["v2_router"]
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+UNKNOWN = (UnknownModel, UnknownVersion, ModelLoading)
+INFER_ERRORS = (
+    MalformedBody,
+    *UNKNOWN,
+    OperationNotSupported,
+    NotCalibrated,
+    BodyTooLarge,
+    TooManyRows,
+    UnsupportedMediaType,
+    InvalidContent,
+    Overloaded,
+    Draining,
+)
+
+
+def v2_router(repository: Repository, settings: Settings, draining: Callable[[], bool]) -> APIRouter:
+    """Health, metadata, inference and the index of the repository."""
+    router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+
+    async def metadata() -> ServerMetadata:
+        """Name, version and the extensions that this server has."""
+        return ServerMetadata(name="diabolo", version=version_of("diabolo"), extensions=["binary_tensor_data"])
+
+    for path in ("", "/"):
+        router.add_api_route(
+            path,
+            metadata,
+            methods=["GET"],
+            operation_id="v2_server",
+            summary="What this server is",
+            include_in_schema=not path,
+        )
+
+    @router.get("/health/live", operation_id="v2_live", summary="Does the process answer?")
+    async def live() -> ServerLive:
+        """Touches no bundle."""
+        return ServerLive(live=True)
+
+    @router.get(
+        "/health/ready",
+        operation_id="v2_ready",
+        summary="Should traffic be sent here?",
+        responses={
+            503: {"model": ServerReady, "description": "Not now: starting, draining, or a bundle is not served"}
+        },
+    )
+    async def ready(response: Response) -> ServerReady:
+        """As `/readyz`."""
+        state = ServerReady(live=True, ready=repository.ready and not draining())
+        response.status_code = 200 if state.ready else 503
+        return state
+
+    @router.post(
+        "/repository/index",
+        operation_id="v2_index",
+        summary="Every version, whether it can answer or not",
+        responses={
+            200: {"content": {"application/json": {"example": [IndexEntry.model_json_schema()["examples"][0]]}}},
+            **failure_responses(MalformedBody, InvalidContent, BodyTooLarge, UnsupportedMediaType),
+        },
+        openapi_extra={"requestBody": _json_body(IndexRequest, required=False)},
+    )
+    async def index(request: Request) -> list[IndexEntry]:
+        """Versions that were refused say why. `{"ready": true}` lists only what can answer."""
+        content = await read_body(request, limit=settings.max_body_bytes)
+        asked = read(content, IndexRequest) if content else IndexRequest()
+        return _index(repository, only_ready=asked.ready)
+
+    for versioned in (False, True):
+        _add_model_routes(router, repository, settings, versioned=versioned)
+    return router
+
+
+def _add_model_routes(router: APIRouter, repository: Repository, settings: Settings, *, versioned: bool) -> None:
+    path, suffix = "/models/{name}" + ("/versions/{version}" if versioned else ""), "_version" if versioned else ""
+
+    def route(tail: str, method: str, endpoint: Callable[..., Any], **documented: Any) -> None:
+        """An endpoint(request, model) at this path, of the version that the path names or the newest."""
+
+        async def newest(request: Request, name: str) -> Any:
+            return await endpoint(request, repository.get(name))
+
+        async def named(request: Request, name: str, version: str) -> Any:
+            return await endpoint(request, repository.get(name, version))
+
+        handler: Callable[..., Any] = named if versioned else newest
+        handler.__doc__ = endpoint.__doc__
+        router.add_api_route(path + tail, handler, methods=[method], **documented)
+
+    async def ready(_: Request, model: LoadedModel) -> Response:
+        """200 where the bundle can answer, 503 where it cannot at the moment."""
+        state = ModelReady(name=model.manifest.name, ready=model.batcher.alive)
+        return Response(state.model_dump_json(), 200 if state.ready else 503, media_type="application/json")
+
+    async def describe(_: Request, model: LoadedModel) -> Metadata:
+        """The tensors that the bundle takes and gives."""
+        name = model.manifest.name
+        return Metadata(
+            name=name,
+            versions=[str(version) for version in repository.versions(name)],
+            platform="pytorch_torchscript",
+            inputs=inputs_of(model.manifest),
+            outputs=outputs_of(model.manifest),
+        )
+
+    async def infer(request: Request, model: LoadedModel) -> Response:
+        return await _infer(request, model, settings)
+
+    infer.__doc__ = InferRequest.__doc__
+    unknown = failure_responses(*UNKNOWN)
+    named = " (of a named version)" if versioned else ""
+    route(
+        "/ready",
+        "GET",
+        ready,
+        operation_id=f"v2_model_ready{suffix}",
+        summary=f"Can the bundle answer?{named}",
+        response_class=Response,
+        responses={200: {"model": ModelReady, "description": "Yes"}, **unknown},
+    )
+    route(
+        "",
+        "GET",
+        describe,
+        operation_id=f"v2_model{suffix}",
+        summary=f"What the bundle takes and gives{named}",
+        response_model=Metadata,
+        responses=unknown,
+    )
+    route(
+        "/infer",
+        "POST",
+        infer,
+        operation_id=f"v2_infer{suffix}",
+        summary=f"Outputs for rows{named}",
+        response_class=Response,
+        responses={
+            200: {"model": InferAnswer, "description": "The outputs", "content": BINARY},
+            **failure_responses(*INFER_ERRORS),
+        },
+        openapi_extra={"requestBody": _json_body(InferRequest, required=True, more=BINARY)},
+    )
+
+
+async def _infer(request: Request, model: LoadedModel, settings: Settings) -> Response:
+    content = await read_body(request, limit=settings.max_body_bytes)
+    spec = RowSpec.of_inputs(model.manifest.input, settings.max_rows, pointer="#/inputs/0/data")
+    header_length = request.headers.get(HEADER_LENGTH)
+
+    def parse() -> Any:
+        message = read_message(content, header_length=header_length)
+        asked = wanted(message.request, model.manifest)
+        return message.request, asked, rows_from(message, spec)
+
+    # Raw tensors are no work to read; JSON of that size is.
+    large = header_length is None and len(content) > LARGE_BODY_BYTES
+    asked_for, asked, rows = await asyncio.to_thread(parse) if large else parse()
+    outputs = await run(model, rows, asked)
+    document: dict[str, Any] = {
+        "model_name": model.manifest.name,
+        "model_version": str(model.manifest.version),
+    }
+    if asked_for.id is not None:
+        document["id"] = asked_for.id
+    if (warning := range_warning(model, rows)) is not None:
+        document["parameters"] = {"warning": warning}
+    write = partial(message_from, document, outputs)
+    numbers = sum(output.values.size for output in outputs if not output.binary)
+    body, length = await asyncio.to_thread(write) if numbers > LARGE_ANSWER_NUMBERS else write()
+    headers = {"Cache-Control": "no-store"} | ({} if length is None else {HEADER_LENGTH: str(length)})
+    return Response(
+        body, headers=headers, media_type="application/json" if length is None else "application/octet-stream"
+    )
+
+
+def _index(repository: Repository, *, only_ready: bool) -> list[IndexEntry]:
+    entries = {
+        key: IndexEntry(
+            name=key[0],
+            version=str(key[1]),
+            state="READY" if model.batcher.alive else "UNAVAILABLE",
+            reason="" if model.batcher.alive else "it takes no new work",
+        )
+        for key, model in repository.loaded.items()
+    }
+    for key, refusal in repository.refused.items():
+        reason = f"{refusal.reason}: {refusal.detail}"
+        entries[key] = IndexEntry(name=key[0], version=str(key[1]), state="UNAVAILABLE", reason=reason)
+    return [entries[key] for key in sorted(entries) if not only_ready or entries[key].state == "READY"]
+
+
+def _json_body(schema: type[Any], *, required: bool, more: dict[str, Any] | None = None) -> dict[str, Any]:
+    described = schema.model_json_schema(ref_template="#/components/schemas/{model}")
+    example = described.pop("examples")[0]
+    return {
+        "required": required,
+        "content": {"application/json": {"schema": described, "example": example}, **(more or {})},
+    }

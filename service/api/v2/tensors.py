@@ -1,0 +1,170 @@
+"""Bodies of the Open Inference Protocol <-> rows: JSON, or JSON followed by raw little-endian tensors."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from bundle.calibration import Floats
+from service.api.v2.schemas import InferRequest, Tensor
+from service.codecs.lists import rows_from_json
+from service.codecs.pointers import escape
+from service.codecs.rows import RowSpec
+from service.errors import Fault, InvalidContent, MalformedBody
+
+__all__ = ["INPUT", "Message", "Output", "message_from", "read", "read_message", "rows_from"]
+
+INPUT = "input"
+DTYPES = {
+    "UINT8": "<u1",
+    "UINT16": "<u2",
+    "UINT32": "<u4",
+    "UINT64": "<u8",
+    "INT8": "<i1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+}
+DATATYPES = {"f4": "FP32", "f8": "FP64", "b1": "BOOL"}
+M = TypeVar("M", bound=BaseModel)
+
+
+class Message(NamedTuple):
+    """A request, and the raw tensors that followed its JSON."""
+
+    request: InferRequest
+    raw: memoryview
+
+
+class Output(NamedTuple):
+    """A named array of an answer; `binary`: after the JSON instead of in it."""
+
+    name: str
+    values: npt.NDArray[Any]
+    binary: bool
+
+
+def read(content: bytes | memoryview, schema: type[M]) -> M:
+    """The document that a JSON body holds. Raises MalformedBody or InvalidContent."""
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise MalformedBody(f"the JSON cannot be read: {error.msg}: line {error.lineno} column {error.colno}") from None
+    try:
+        return schema.model_validate(value)
+    except ValidationError as error:
+        faults = [
+            Fault(fault["msg"], "#" + "".join(f"/{escape(str(part))}" for part in fault["loc"]))
+            for fault in error.errors(include_input=False, include_url=False)[:10]
+        ]
+        raise InvalidContent("the request's fields are not valid", faults=faults) from None
+
+
+def read_message(content: bytes, *, header_length: str | None) -> Message:
+    """The request in a body whose JSON has `header_length` bytes, as its field says, or is the whole body.
+
+    Raises MalformedBody or InvalidContent.
+    """
+    if header_length is None:
+        return Message(read(content, InferRequest), memoryview(b""))
+    if not header_length.isascii() or not header_length.isdecimal() or len(header_length) > 18:
+        raise MalformedBody("Inference-Header-Content-Length must be the number of bytes of the JSON")
+    length = int(header_length)
+    if length > len(content):
+        raise MalformedBody(f"Inference-Header-Content-Length says {length}, but the body has {len(content)} bytes")
+    body = memoryview(content)
+    return Message(read(body[:length], InferRequest), body[length:])
+
+
+def rows_from(message: Message, spec: RowSpec) -> Floats:
+    """The rows, float32 of shape (n, size), of the request's only input.
+
+    Raises MalformedBody where sizes disagree, InvalidContent for a wrong name, type or shape or a value that is not
+    finite, TooManyRows.
+    """
+    (tensor,) = message.request.inputs
+    if tensor.name != INPUT:
+        raise _invalid(f"the only input is called {INPUT!r}", "name")
+    if tensor.datatype not in DTYPES:
+        raise _invalid(f"the datatype must be one of {', '.join(DTYPES)}, not {tensor.datatype}", "datatype")
+    shape = tuple(tensor.shape)
+    # The product of a row's lengths is bounded by the row's own size, so no shape can announce more than was sent.
+    if not shape or min(shape) < 0:
+        raise _invalid("the shape must be lengths of 0 or more", "shape")
+    if 0 in shape:
+        raise _invalid("there are no rows", "shape")
+    spec.check_shape(shape)
+    count = math.prod(shape) // spec.size
+    size = tensor.parameters.get("binary_data_size")
+    if size is None:
+        if tensor.data is None:
+            raise _invalid("neither `data` nor `parameters.binary_data_size` brings the values", "data")
+        if len(message.raw):
+            raise MalformedBody(f"{len(message.raw)} bytes follow the JSON, and no tensor says that they are its own")
+        return _from_json(tensor, count, spec)
+    return _from_bytes(tensor, count, message.raw, spec)
+
+
+def message_from(document: dict[str, Any], outputs: Sequence[Output]) -> tuple[bytes, int | None]:
+    """The body with these outputs, and the length of its JSON in bytes where raw tensors follow that."""
+    described, raw = [], []
+    for name, values, binary in outputs:
+        entry: dict[str, Any] = {
+            "name": name,
+            "shape": list(values.shape),
+            "datatype": DATATYPES[values.dtype.str[1:]],
+        }
+        if binary:
+            content = np.ascontiguousarray(values).data.cast("B") if values.size else b""
+            entry["parameters"] = {"binary_data_size": len(content)}
+            raw.append(content)
+        else:
+            entry["data"] = np.ascontiguousarray(values).reshape(-1)
+        described.append(entry)
+    head = orjson.dumps({**document, "outputs": described}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return (b"".join([head, *raw]), len(head)) if raw else (head, None)
+
+
+def _from_json(tensor: Tensor, count: int, spec: RowSpec) -> Floats:
+    if tensor.datatype == "FP16":
+        raise _invalid("FP16 has no form in JSON: send it as binary data", "datatype")
+    data: list[Any] = tensor.data or []
+    if len(data) == count * spec.size and not isinstance(data[0], list):
+        # Flat data: rows of views would point at other places than the client's.
+        data = [data[start : start + spec.size] for start in range(0, len(data), spec.size)]
+    rows = rows_from_json(data, spec)
+    if len(rows) != count:
+        raise _invalid(f"there are {len(rows)} rows, and the shape says {count}", "data")
+    return rows
+
+
+def _from_bytes(tensor: Tensor, count: int, raw: memoryview, spec: RowSpec) -> Floats:
+    dtype = np.dtype(DTYPES[tensor.datatype])
+    size, needed = tensor.parameters["binary_data_size"], count * spec.size * dtype.itemsize
+    if type(size) is not int or size != needed:
+        raise _invalid(f"a tensor of this shape and datatype has {needed} bytes", "parameters/binary_data_size")
+    if len(raw) != needed:
+        raise MalformedBody(
+            f"{len(raw)} bytes follow the JSON, and the tensor has {needed}; Inference-Header-Content-Length must be "
+            "the length of the JSON"
+        )
+    if tensor.data is not None:
+        raise _invalid("the values are binary data: there can be no `data` too", "data")
+    with np.errstate(over="ignore"):
+        rows = np.array(np.frombuffer(raw, dtype), dtype=np.float32).reshape(count, spec.size)
+    finite = np.isfinite(rows)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise _invalid(f"value {column} of row {row} is not a finite float32", "data")
+    return rows
+
+
+def _invalid(detail: str, where: str) -> InvalidContent:
+    return InvalidContent(detail, faults=[Fault(detail, f"#/inputs/0/{where}")])
