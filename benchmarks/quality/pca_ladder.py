@@ -11,7 +11,7 @@ from training.objectives import Vanilla
 
 SEEDS = (0, 1)
 LADDER = (2, 8, 16, 32, 64)
-FITTING = Fitting(epochs=10, learning_rate=3e-3, threads=1)
+FITTING = Fitting(epochs=8, learning_rate=3e-3, threads=1)
 
 
 def architecture(latent: int) -> Architecture:
@@ -40,7 +40,7 @@ def measure(full: bool) -> Outcome:  # noqa: ARG001 (there is no larger table)
     sizes = tuple(float(k) for k in LADDER)
     return Outcome(
         setting="Fashion-MNIST, 58,000 rows to train on, 2,000 to validate, mean squared error per pixel in [0, 1] "
-        "on all 10,000 of the test file; 784-400-k, SiLU, layer normalisation, 10 epochs; PCA of the "
+        "on all 10,000 of the test file; 784-400-k, SiLU, layer normalisation, 8 epochs; PCA of the "
         "same 58,000 rows",
         seeds=SEEDS,
         checks=tuple(checks),
@@ -70,7 +70,9 @@ def measure(full: bool) -> Outcome:  # noqa: ARG001 (there is no larger table)
             Curve(name="principal components", x=sizes, y=tuple(components.values())),
         ),
         axes=("values per code", "test MSE per pixel"),
-        notes=("One architecture and one fitting for all k: the shipped fashion-vanilla's, in a sixth of its epochs.",),
+        notes=(
+            "One architecture and one fitting for all k: the shipped fashion-vanilla's, in 8 epochs where that has 60.",
+        ),
     )
 
 
