@@ -22,7 +22,16 @@ from bundle.calibration import Floats
 ROOT = Path(__file__).parents[2]
 DIABOLO = [sys.executable, "-c", "from cli.main import main; main()"]
 FASHION = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
-SHIPPED = ["fashion-denoising", "fashion-vae", "fashion-vanilla"]
+SHIPPED = [
+    "fashion-contractive",
+    "fashion-conv",
+    "fashion-denoising",
+    "fashion-k-sparse",
+    "fashion-kl-sparse",
+    "fashion-linear",
+    "fashion-vae",
+    "fashion-vanilla",
+]
 SHIRT = 4
 
 

@@ -59,10 +59,11 @@ def test_a_reconstruction_is_closer_to_its_input_than_the_mean_image_is(
     assert errors.mean() < 0.02 < np.square(rows - rows.mean(axis=0)).mean()
 
 
-def test_denoising_brings_a_noisy_image_closer_to_the_clean_one(server: Server, clothes: Floats) -> None:
+@pytest.mark.parametrize("name", ["fashion-denoising", "fashion-conv"])
+def test_denoising_brings_a_noisy_image_closer_to_the_clean_one(server: Server, clothes: Floats, name: str) -> None:
     clean = clothes[:500]
     noisy = np.clip(clean + np.random.default_rng(1).normal(0, 0.2, clean.shape), 0, 1).astype(np.float32)
-    answer = post(server, "fashion-denoising/denoise", {"inputs": noisy.tolist()})
+    answer = post(server, f"{name}/denoise", {"inputs": noisy.tolist()})
     outputs = np.asarray(answer["outputs"], dtype=np.float32)
     assert np.square(outputs - clean).mean() < 0.012 < np.square(noisy - clean).mean()
 
@@ -80,7 +81,19 @@ def test_a_picture_can_be_sent_and_received(server: Server, clothes: Floats, nam
     shown = np.asarray(Image.open(io.BytesIO(picture.content)), dtype=np.float32) / 255
     numbers = httpx.post(path, json={"inputs": [(pixels / 255).tolist()]}, timeout=30).json()["outputs"][0]
     assert shown.shape == (28, 28)
-    assert np.abs(shown.reshape(-1) - np.asarray(numbers)).max() < 0.5 / 255 + 1e-4
+    # A linear output is not held within the range, a picture is.
+    assert np.abs(shown.reshape(-1) - np.clip(numbers, 0, 1)).max() < 0.5 / 255 + 1e-4
+
+
+def test_the_k_sparse_codes_have_at_most_32_values_that_are_not_zero(server: Server, clothes: Floats) -> None:
+    latents = np.asarray(post(server, "fashion-k-sparse/encode", {"inputs": clothes[:500].tolist()})["latents"])
+    assert latents.shape == (500, 400)
+    assert ((latents != 0).sum(axis=1) <= 32).all()
+
+
+def test_the_kl_sparse_units_are_active_as_often_as_their_target_says(server: Server, clothes: Floats) -> None:
+    latents = np.asarray(post(server, "fashion-kl-sparse/encode", {"inputs": clothes[:2000].tolist()})["latents"])
+    assert latents.mean() == pytest.approx(0.05, rel=0.1)
 
 
 def test_decoding_the_codes_is_reconstruction(server: Server, clothes: Floats) -> None:
