@@ -104,4 +104,9 @@ def _torchscript(settings: Settings) -> OpenRuntime:
 
 
 def _load(proven: Proven, settings: Settings) -> LoadedModel:
-    return LoadedModel(proven, max_batch_rows=settings.max_batch_rows, max_pending_rows=settings.max_pending_rows)
+    return LoadedModel(
+        proven,
+        max_batch_rows=settings.max_batch_rows,
+        max_pending_rows=settings.max_pending_rows,
+        inline_seconds=settings.inline_ms / 1000,
+    )

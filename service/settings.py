@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     max_rows: int = Field(4096, gt=0, description="the most rows in one request")
     max_pixels: int = Field(2**24, gt=0, description="the largest image that is decoded, in pixels")
     max_batch_rows: int = Field(256, gt=0, description="the most rows in one forward pass")
+    inline_ms: float = Field(
+        2.0,
+        ge=0,
+        description="forward passes measured to take less than so many milliseconds run on the event loop; 0: none",
+    )
     max_pending_rows: int = Field(8192, gt=0, description="the most rows that wait for one bundle; past it: 503")
     drain_delay: float = Field(
         0, ge=0, description="seconds between turning not ready on SIGTERM and refusing new connections"

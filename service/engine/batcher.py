@@ -23,6 +23,7 @@ __all__ = ["Batcher", "Run"]
 Outputs = tuple[Floats, ...]
 Run = Callable[[Method, Floats], Outputs]
 
+TOO_SLOW = 5
 logger = logging.getLogger("diabolo.batcher")
 
 
@@ -42,15 +43,29 @@ class Entry(NamedTuple):
 class Batcher:
     """One queue, one thread and one loop in front of `run`, a row-wise function from rows to arrays of as many rows.
 
+    A batch of at most `inline_rows` runs on the event loop itself: handing it to the thread and back costs more than
+    such a pass is expected to take, at most `inline_seconds`. Should passes usually take five times as long, which a
+    busy machine does not explain, the thread has them again.
+
     Must be made on the event loop that will use it.
     """
 
     def __init__(
-        self, run: Run, *, max_batch_rows: int, max_pending_rows: int, clock: Callable[[], float] = time.monotonic
+        self,
+        run: Run,
+        *,
+        max_batch_rows: int,
+        max_pending_rows: int,
+        inline_rows: int = 0,
+        inline_seconds: float = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run = run
         self._max_batch_rows = max_batch_rows
         self._max_pending_rows = max_pending_rows
+        self._inline_rows = inline_rows
+        self._inline_seconds = inline_seconds
+        self._usual_seconds = 0.0
         self._clock = clock
         self._waiting: deque[Entry] = deque()
         self._wake = asyncio.Event()
@@ -127,6 +142,8 @@ class Batcher:
             batch = self._take()
             if batch:
                 await self._forward(batch)
+                # A pass on the event loop gives way to nobody by itself: those whose turn it is come first.
+                await asyncio.sleep(0)
 
     def _take(self) -> list[Entry]:
         """The entries at the head that fit into one batch; those whose clients have gone are dropped."""
@@ -147,9 +164,14 @@ class Batcher:
         """Every entry of the batch has its outputs, or the batch's failure; the loop goes on either way."""
         try:
             rows = batch[0].rows if len(batch) == 1 else np.concatenate([entry.rows for entry in batch])
+            inline = len(rows) <= self._inline_rows
             started = self._clock()
-            outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._call, batch[0].method, rows)
-            self._observe(len(rows), self._clock() - started)
+            if inline:
+                outputs = self._call(batch[0].method, rows)
+            else:
+                loop = asyncio.get_running_loop()
+                outputs = await loop.run_in_executor(self._thread, self._call, batch[0].method, rows)
+            self._observe(len(rows), self._clock() - started, inline=inline)
             if any(len(output) != len(rows) for output in outputs):
                 raise RuntimeError(
                     f"{batch[0].method} returned another number of rows than the {len(rows)} it was given"
@@ -175,8 +197,14 @@ class Batcher:
         except BaseException as error:
             raise RuntimeError(f"{method} failed with {type(error).__name__}") from error
 
-    def _observe(self, rows: int, seconds: float) -> None:
-        """The drain rate follows recent batches, so that Retry-After tells the truth after a change of load."""
+    def _observe(self, rows: int, seconds: float, *, inline: bool) -> None:
+        """The drain rate follows recent batches, so that Retry-After tells the truth after a change of load; and a
+        program that has become slow leaves the event loop."""
+        if inline:
+            self._usual_seconds = 0.9 * self._usual_seconds + 0.1 * seconds
+            if self._usual_seconds > TOO_SLOW * self._inline_seconds:
+                logger.warning("forward passes take %.1f ms: the thread has them now", 1000 * self._usual_seconds)
+                self._inline_rows = 0
         rate = rows / max(seconds, 1e-6)
         self._rows_per_second = rate if math.isinf(self._rows_per_second) else 0.8 * self._rows_per_second + 0.2 * rate
 

@@ -1,7 +1,7 @@
 """A bundle in memory, proven on its device and ready to answer."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,19 +17,25 @@ from service.errors import InvalidContent, OperationNotSupported
 
 __all__ = ["LoadedModel", "Proven", "prove"]
 
+MEASURED_ROWS = (1, 4, 16, 64, 256)
+LONG_SECONDS = 0.02
+
 
 @dataclass(frozen=True, eq=False)
 class Proven:
-    """A bundle whose program reproduced its golden probe on the device that will serve it."""
+    """A bundle whose program reproduced its golden probe on the device that will serve it. `forward_seconds` is how
+    long its slowest method takes for so many rows; not measured beyond the first that takes long."""
 
     bundle: Bundle
     runtime: Runtime
     golden_error: float
     load_seconds: float
+    forward_seconds: Mapping[int, float]
 
 
 def prove(read: Callable[[], Bundle], open_runtime: OpenRuntime) -> Proven:
-    """The bundle is read, verified, opened and has replayed its probe: as a whole and row by row, which also warms it.
+    """The bundle is read, verified, opened and has replayed its probe: as a whole and row by row; then it is measured,
+    which warms it for batches of every size.
 
     Takes long; call it off the event loop. Raises a BundleError.
     """
@@ -37,17 +43,37 @@ def prove(read: Callable[[], Bundle], open_runtime: OpenRuntime) -> Proven:
     bundle = read()
     runtime = open_runtime(bundle)
     error = bundle.golden.replay(runtime.run)
-    for method in sorted(bundle.golden.expected):
-        rows = bundle.golden.latents if method.takes_latents else bundle.golden.inputs
-        for _ in range(2):
-            runtime.run(method, rows[:1])
-    return Proven(bundle, runtime, error, time.perf_counter() - started)
+    forward_seconds = _measure(bundle.golden, runtime)
+    return Proven(bundle, runtime, error, time.perf_counter() - started, forward_seconds)
+
+
+def _measure(golden: Golden, runtime: Runtime) -> dict[int, float]:
+    """Seconds of the slowest method by the number of rows, the best of three turns: what else the machine does just now
+    is no property of the bundle."""
+    seconds: dict[int, float] = {}
+    for count in MEASURED_ROWS:
+        slowest = 0.0
+        for method in sorted(golden.expected):
+            rows = golden.latents if method.takes_latents else golden.inputs
+            batch = np.resize(rows, (count, rows.shape[1]))
+            turns = []
+            for _ in range(3):
+                started = time.perf_counter()
+                runtime.run(method, batch)
+                turns.append(time.perf_counter() - started)
+            slowest = max(slowest, min(turns))
+        seconds[count] = slowest
+        if slowest > LONG_SECONDS:
+            break
+    return seconds
 
 
 class LoadedModel:
     """A proven bundle behind its batcher. Must be made on the event loop that will use it."""
 
-    def __init__(self, proven: Proven, *, max_batch_rows: int, max_pending_rows: int) -> None:
+    def __init__(
+        self, proven: Proven, *, max_batch_rows: int, max_pending_rows: int, inline_seconds: float = 0
+    ) -> None:
         self.manifest: Manifest = proven.bundle.manifest
         self.digest: str = proven.bundle.digest
         self.golden: Golden = proven.bundle.golden
@@ -55,7 +81,15 @@ class LoadedModel:
         self.device = proven.runtime.device
         self.golden_error = proven.golden_error
         self.load_seconds = proven.load_seconds
-        self.batcher = Batcher(proven.runtime.run, max_batch_rows=max_batch_rows, max_pending_rows=max_pending_rows)
+        self.batcher = Batcher(
+            proven.runtime.run,
+            max_batch_rows=max_batch_rows,
+            max_pending_rows=max_pending_rows,
+            inline_rows=max(
+                (n for n, seconds in proven.forward_seconds.items() if seconds < inline_seconds), default=0
+            ),
+            inline_seconds=inline_seconds,
+        )
 
     @property
     def label(self) -> str:

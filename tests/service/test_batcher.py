@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
 
 import numpy as np
@@ -52,6 +53,51 @@ async def test_a_lone_request_on_an_idle_bundle_waits_for_no_timer(monkeypatch: 
             answer = await batcher.submit(Method.RECONSTRUCT, rows_of(1))
         assert_equal(answer, Method.RECONSTRUCT, rows_of(1))
         assert (program.batches, batcher.pending_rows) == ([1], 0)
+
+
+async def test_small_batches_run_on_the_event_loop_and_larger_ones_on_the_thread() -> None:
+    threads: list[tuple[int, bool]] = []
+
+    def program(method: Method, rows: Floats) -> tuple[Floats, ...]:
+        threads.append((len(rows), threading.current_thread() is threading.main_thread()))
+        return run(method, rows)
+
+    batcher = Batcher(program, max_batch_rows=4, max_pending_rows=100, inline_rows=2, inline_seconds=1)
+    for rows in (rows_of(1), rows_of(1, 2), rows_of(1, 2, 3)):
+        assert_equal(await batcher.submit(Method.RECONSTRUCT, rows), Method.RECONSTRUCT, rows)
+    await batcher.close(5)
+    assert threads == [(1, True), (2, True), (3, False)]
+
+
+async def test_a_program_that_has_become_slow_leaves_the_event_loop() -> None:
+    now = iter(range(1000))  # every look at the clock is a second later
+    threads: list[bool] = []
+
+    def program(method: Method, rows: Floats) -> tuple[Floats, ...]:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return run(method, rows)
+
+    batcher = Batcher(
+        program, max_batch_rows=4, max_pending_rows=100, inline_rows=4, inline_seconds=0.03, clock=lambda: next(now)
+    )
+    for _ in range(5):
+        await batcher.submit(Method.RECONSTRUCT, rows_of(1))
+    await batcher.close(5)
+    # The mean over about ten passes counts: 0.1, then 0.19 s, five times 0.03.
+    assert threads == [True, True, False, False, False]
+
+
+async def test_a_failure_on_the_event_loop_concerns_its_batch_alone() -> None:
+    def fails(_: Method, rows: Floats) -> None:
+        if rows[0, 0] == rows_of(1)[0, 0]:
+            raise SystemExit("a program must not end the service")
+
+    batcher = Batcher(Program(fails), max_batch_rows=4, max_pending_rows=100, inline_rows=4, inline_seconds=1)
+    with pytest.raises(InternalError):
+        await batcher.submit(Method.RECONSTRUCT, rows_of(1))
+    other = rows_of(1) + 1
+    assert_equal(await batcher.submit(Method.RECONSTRUCT, other), Method.RECONSTRUCT, other)
+    await batcher.close(5)
 
 
 async def test_what_waits_is_batched_up_to_the_limit_in_order() -> None:

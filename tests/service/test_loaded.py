@@ -1,6 +1,7 @@
 """A loaded bundle: proven by its probe, and answers that every codec can write."""
 
 import itertools
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from tests.service.programs import FakeRuntime, Program, rows_of
 from tests.service.repositories import repository_of
 
 
-def test_proving_replays_every_method_on_the_whole_probe_and_on_single_rows(root: Path) -> None:
+def test_proving_replays_every_method_on_the_whole_probe_and_measures_it_on_batches_of_every_size(root: Path) -> None:
     folder = publish(root, family=Family.VARIATIONAL)
     calls: list[tuple[Method, int]] = []
 
@@ -27,9 +28,22 @@ def test_proving_replays_every_method_on_the_whole_probe_and_on_single_rows(root
         return run(method, rows)
 
     proven = prove(lambda: read_bundle(folder), lambda _: FakeRuntime(noted))
-    assert set(calls) == set(itertools.product(proven.bundle.manifest.methods, [1, 3]))
+    assert set(calls) == set(itertools.product(proven.bundle.manifest.methods, [3, 1, 4, 16, 64, 256]))
     assert proven.golden_error == 0
-    assert proven.load_seconds > 0
+    assert proven.load_seconds > sum(proven.forward_seconds.values())
+    assert list(proven.forward_seconds) == [1, 4, 16, 64, 256]
+
+
+def test_a_slow_program_is_not_measured_on_large_batches(root: Path) -> None:
+    folder = publish(root)
+
+    def slow(method: Method, rows: Floats) -> tuple[Floats, ...]:
+        time.sleep(0.01 * len(rows))
+        return run(method, rows)
+
+    proven = prove(lambda: read_bundle(folder), lambda _: FakeRuntime(slow))
+    assert list(proven.forward_seconds) == [1, 4]
+    assert 0.01 <= proven.forward_seconds[1] < proven.forward_seconds[4]
 
 
 def test_proving_refuses_a_program_that_is_off_in_any_method(root: Path) -> None:

@@ -15,6 +15,7 @@ def test_the_names_are_pinned_because_deployments_depend_on_them() -> None:
         "drain_delay",
         "drain_seconds",
         "host",
+        "inline_ms",
         "log_level",
         "max_batch_rows",
         "max_body_bytes",
