@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from bundle.operations import Operation
 from service.api.adapters import ADAPTERS, Adapter
 from service.api.answers import render
+from service.api.direct import DirectRoute
 from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES, read_body
 from service.api.media import Media, answer_media, body_media
 from service.api.problems import problem_responses
@@ -40,7 +41,7 @@ __all__ = ["operations_router"]
 
 def operations_router(repository: Repository, settings: Settings) -> APIRouter:
     """A path for each operation, on a bundle's newest version and on a named one."""
-    router = APIRouter(prefix="/v1/models/{name}", tags=["operations"])
+    router = APIRouter(prefix="/v1/models/{name}", tags=["operations"], route_class=DirectRoute)
     for adapter in ADAPTERS:
         for versioned in (False, True):
             router.add_api_route(
