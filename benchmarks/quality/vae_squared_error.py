@@ -13,7 +13,7 @@ from training.networks import Architecture
 from training.objectives import Variational
 
 SEEDS = (0, 1)
-EPOCHS = 16
+EPOCHS = 15
 ARCHITECTURE = Architecture(hidden=(512, 256), latent=8, activation="silu", layer_norm=True)
 FITTING = Fitting(epochs=EPOCHS, learning_rate=3e-3, threads=1)
 # A Gaussian of variance 1/2 has the density exp(-(x - y)^2) / sqrt(pi): its surprise is the squared error and, for each
