@@ -74,6 +74,9 @@ class Source(Protocol):
     def __call__(self, folder: Path, /) -> DataSet: ...
 
 
+# github.com/zalandoresearch/fashion-mnist, section "Labels", shortened
+CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+
 SOURCES: dict[str, Source] = {
     "digits": Digits(),
     "fashion-mnist": Idx(
@@ -81,6 +84,7 @@ SOURCES: dict[str, Source] = {
         folder="fashion-mnist",
         torchvision_class="FashionMNIST",
         debian_package="dataset-fashion-mnist",
+        label_names=CLOTHES,
     ),
     "mnist": Idx(title="MNIST", folder="mnist", torchvision_class="MNIST"),
 }

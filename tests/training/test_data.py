@@ -97,6 +97,7 @@ def test_pictures_are_read_from_a_local_folder(tmp_path: Path, source: str, fold
     assert torch.equal(pictures.features[:][1], torch.arange(6, 12, dtype=torch.float32) / 255)
     assert pictures.labels is not None
     assert pictures.labels[30:].tolist() == list(range(10))
+    assert (pictures.label_names or ["9"])[-1] == ("boot" if source == "fashion-mnist" else "9")
 
 
 @pytest.mark.parametrize("packed", [True, False])

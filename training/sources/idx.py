@@ -50,6 +50,7 @@ class Idx:
     folder: str
     torchvision_class: str
     debian_package: str | None = None
+    label_names: tuple[str, ...] | None = None
     range: Range = (0.0, 1.0)
 
     def __call__(self, folder: Path) -> DataSet:
@@ -74,6 +75,7 @@ class Idx:
             range=self.range,
             image=ImageSpec(height=height, width=width, channels=1),
             own_test=len(train_images),
+            label_names=self.label_names,
         )
 
     def _find(self, folder: Path) -> Path:
