@@ -73,6 +73,14 @@ def test_half_precision_is_taken(client: triton.InferenceServerClient, clothes: 
     assert half.as_numpy("reconstruction") == pytest.approx(whole.as_numpy("reconstruction"), abs=1e-2)
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_compressed_requests_are_taken(client: triton.InferenceServerClient, clothes: Floats, coding: str) -> None:
+    tensors = [rows_input(clothes[:3], binary=True)]
+    packed = client.infer("fashion-vae", tensors, request_compression_algorithm=coding)
+    plain = client.infer("fashion-vae", tensors)
+    assert packed.as_numpy("reconstruction") == pytest.approx(plain.as_numpy("reconstruction"))
+
+
 def test_an_error_reaches_the_client_as_a_sentence(client: triton.InferenceServerClient) -> None:
     with pytest.raises(InferenceServerException, match=r"the array has the shape \[1, 5\]"):
         client.infer("fashion-vae", [rows_input(np.zeros((1, 5), np.float32), binary=True)])

@@ -1,6 +1,5 @@
 """Bodies and answers that are no JSON: .npy and pictures in and out, negotiated, with the rest in response fields."""
 
-import gzip
 import io
 
 import httpx
@@ -303,10 +302,3 @@ async def test_beside_json_the_query_is_refused_because_it_would_be_ignored(serv
     assert problem["errors"] == [
         {"detail": "move this parameter from the query into the body", "pointer": "#/alpha"},
     ]
-
-
-async def test_a_compressed_body_is_refused_with_what_would_be_right(served: Served) -> None:
-    response = await served.post("tiny/encode", content=gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"})
-    problem = assert_problem(response, UnsupportedMediaType)
-    assert "'gzip'" in problem["detail"]
-    assert response.headers["Accept-Encoding"] == "identity"
