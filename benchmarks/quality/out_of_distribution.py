@@ -125,7 +125,8 @@ NOTES = (
     "digits apart; so does the squared error, which has no such floor.",
     "Tried over the weights of the shipped bundles: by the Mahalanobis distance of the code contractive .989, conv "
     ".991, denoising .977, k-sparse .965, KL-sparse .986, linear .928, VAE .913, vanilla .975; by "
-    "mahalanobis_residual .971, .949, .956, .974, .956, .974, .990 and .960, as the residual outweighs the code there; by RaPP's SAP and NAP the "
+    "mahalanobis_residual .971, .949, .956, .974, .956, .974, .990 and .960, as the residual outweighs the code "
+    "there; by RaPP's SAP and NAP the "
     "VAE .9939 and .9935, the best of all, conv .932 and .945, denoising .951 and .972, vanilla .962 and .971. The "
     "better a network reconstructs clothes, the better it reconstructs digits.",
     "A sum of the logarithms of code distance and residual, each standardised on calibration rows, gives .970 to .992, "
