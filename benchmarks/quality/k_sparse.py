@@ -90,7 +90,8 @@ NOTES = (
     "Rectified units were chosen after that, on validation rows and 12,000 rows to train on: 0.863 against 0.849 at "
     "k = 70.",
     "With rectified units and 2 k kept the accuracies over k = 10, 25, 70, 100, 200 were 0.8313, 0.8523, 0.8650, "
-    "0.8698 and 0.8734 (pixels 0.8471); with 3 k and k = 70, 0.8658. They rise up to 200, where the figures on MNIST have their best at 25 to 40.",
+    "0.8698 and 0.8734 (pixels 0.8471); with 3 k and k = 70, 0.8658. They rise up to 200, where "
+    "the figures on MNIST have their best at 25 to 40.",
 )
 
 ROW = Row(
