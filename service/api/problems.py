@@ -3,6 +3,7 @@ internal gets into either."""
 
 import html
 import logging
+from collections.abc import Callable
 from inspect import cleandoc
 from typing import Any
 from urllib.parse import quote
@@ -10,6 +11,7 @@ from urllib.parse import quote
 import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -95,27 +97,27 @@ def handle_problems(app: FastAPI) -> None:
 
 def problem_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     """These errors as OpenAPI responses, with an example of each."""
-    responses: dict[int | str, dict[str, Any]] = {}
-    table: tuple[type[ServiceError], ...] = (*errors, InternalError)
-    for error in table:
-        response = responses.setdefault(error.status, {"model": Problem, "description": "", "content": {}})
-        response["description"] += f"{' / ' if response['description'] else ''}{error.title}"
-        examples = response["content"].setdefault(MEDIA_TYPE, {"examples": {}})["examples"]
-        examples[error.slug] = {"summary": error.title, "value": _document(error(EXAMPLE_DETAILS[error.slug]))}
-        if error.status == 503:
-            response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
-    return responses
+    return _responses(errors, Problem, MEDIA_TYPE, _document)
 
 
 def failure_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """These errors as OpenAPI responses in the form of the Open Inference Protocol, with an example of each."""
+    """The same in the form of the Open Inference Protocol."""
+    return _responses(errors, Failure, "application/json", lambda error: {"error": _failure(error)})
+
+
+def _responses(
+    errors: tuple[type[ServiceError], ...],
+    schema: type[BaseModel],
+    media_type: str,
+    document: Callable[[ServiceError], dict[str, Any]],
+) -> dict[int | str, dict[str, Any]]:
     responses: dict[int | str, dict[str, Any]] = {}
     table: tuple[type[ServiceError], ...] = (*errors, InternalError)
     for error in table:
-        response = responses.setdefault(error.status, {"model": Failure, "description": "", "content": {}})
+        response = responses.setdefault(error.status, {"model": schema, "description": "", "content": {}})
         response["description"] += f"{' / ' if response['description'] else ''}{error.title}"
-        examples = response["content"].setdefault("application/json", {"examples": {}})["examples"]
-        examples[error.slug] = {"summary": error.title, "value": {"error": EXAMPLE_DETAILS[error.slug]}}
+        examples = response["content"].setdefault(media_type, {"examples": {}})["examples"]
+        examples[error.slug] = {"summary": error.title, "value": document(error(EXAMPLE_DETAILS[error.slug]))}
         if error.status == 503:
             response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
     return responses
