@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from bundle.calibration import Floats
 from bundle.manifest import InputSpec
@@ -17,9 +17,10 @@ from service.codecs.pointers import escape
 from service.codecs.rows import RowSpec
 from service.errors import Fault, InvalidContent, MalformedBody
 
-__all__ = ["Body", "Call", "parse"]
+__all__ = ["Body", "Call", "load_json", "parse", "validate"]
 
 R = TypeVar("R", bound=OperationRequest)
+M = TypeVar("M", bound=BaseModel)
 IMAGE_FORMATS = {Media.PNG: "PNG", Media.JPEG: "JPEG"}
 
 
@@ -51,7 +52,7 @@ def parse(
                 "a JSON body carries all parameters itself",
                 faults=[Fault("move this parameter from the query into the body", f"#/{escape(body.query[0][0])}")],
             )
-        parameters = _validate(schema, _load_json(body.content), strict=True)
+        parameters = validate(schema, load_json(body.content), strict=True)
         tensors = fields(parameters)
         return Call(parameters, {name: rows_from_json(getattr(parameters, name), tensors[name]) for name in tensors})
 
@@ -59,7 +60,7 @@ def parse(
     name = next(iter(schema.model_fields))
     if name in query or len(query) < len(body.query):
         raise InvalidContent("the query must name each parameter once, and no tensor", faults=[Fault("found", "#")])
-    parameters = _validate(schema, {**query, name: None}, strict=False)
+    parameters = validate(schema, {**query, name: None}, strict=False)
     row_spec = fields(parameters)[name]
     if body.media is Media.NPY:
         return Call(parameters, {name: rows_from_npy(body.content, row_spec)})
@@ -75,7 +76,8 @@ def parse(
     return Call(parameters, {name: row})
 
 
-def _load_json(content: bytes) -> dict[str, object]:
+def load_json(content: bytes) -> dict[str, object]:
+    """The JSON object that a body is. Raises MalformedBody, or InvalidContent for JSON of another kind."""
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
@@ -89,7 +91,8 @@ def _load_json(content: bytes) -> dict[str, object]:
     return value
 
 
-def _validate(schema: type[R], values: Mapping[str, object], *, strict: bool) -> R:
+def validate(schema: type[M], values: Mapping[str, object], *, strict: bool) -> M:
+    """The request that these fields make. Raises InvalidContent with a pointer to each wrong one, up to ten."""
     try:
         return schema.model_validate(values, strict=strict)
     except ValidationError as error:

@@ -20,10 +20,16 @@ def picture(path: Path) -> Image.Image:
         return image.convert("L")
 
 
-def test_the_calls_give_what_they_say(server: Server, tmp_path: Path) -> None:
+@pytest.fixture
+def calls() -> str:
+    """The README's block of calls, which need curl."""
     if shutil.which("curl") is None:
-        pytest.skip("curl is not on this machine")
-    (calls,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+        pytest.skip("curl is not on this machine: install Debian's package curl")
+    (block,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    return str(block)
+
+
+def test_the_calls_give_what_they_say(server: Server, tmp_path: Path, calls: str) -> None:
     assert calls.count("curl") > 8
     script = calls.replace("http://127.0.0.1:8000", server.address).replace("curl -s ", "curl -s --fail-with-body ")
     ended = subprocess.run(
@@ -47,11 +53,8 @@ def test_the_calls_give_what_they_say(server: Server, tmp_path: Path) -> None:
     assert '"is_anomaly":[false]' in ended.stdout
 
 
-def test_the_pictures_are_those_that_the_calls_give(server: Server, tmp_path: Path) -> None:
+def test_the_pictures_are_those_that_the_calls_give(server: Server, tmp_path: Path, calls: str) -> None:
     """The committed pictures may be enlarged, but show what the shipped bundles answer."""
-    (calls,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not on this machine")
     script = calls.replace("http://127.0.0.1:8000", server.address)
     subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, timeout=60, check=True)
     for name in ("samples.png", "interpolation.png"):

@@ -165,6 +165,7 @@ async def test_raw_answers_follow_the_json_in_order_and_each_output_may_choose(s
         ({"data": None}, "neither `data` nor"),
         ({"data": [[0, 1, 2, 3], [0, 1, "2", 3]]}, "#/inputs/0/data/1/2"),
         ({"data": [0, 1, 2, 3, 4, 5, 6]}, "#/inputs/0/data"),
+        ({"data": [0, 1, 2, 3, 4, 5, "6", 7]}, "#/inputs/0/data/6:"),
         ({"extra": 1}, "#/inputs/0/extra"),
         ({"parameters": {"binary_data_size": 32}}, "bytes"),
     ],

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES, read_body
 from service.api.problems import failure_responses
+from service.api.requests import load_json, validate
 from service.api.v2.infer import inputs_of, outputs_of, run, wanted
 from service.api.v2.schemas import (
     IndexEntry,
@@ -22,7 +23,7 @@ from service.api.v2.schemas import (
     ServerMetadata,
     ServerReady,
 )
-from service.api.v2.tensors import message_from, read, read_message, rows_from
+from service.api.v2.tensors import message_from, read_message, rows_from
 from service.codecs.rows import RowSpec
 from service.engine.loaded import LoadedModel
 from service.engine.repository import Repository
@@ -112,7 +113,7 @@ def v2_router(repository: Repository, settings: Settings, draining: Callable[[],
     async def index(request: Request) -> list[IndexEntry]:
         """Versions that were refused say why. `{"ready": true}` lists only what can answer."""
         content = await read_body(request, limit=settings.max_body_bytes)
-        asked = read(content, IndexRequest) if content else IndexRequest()
+        asked = validate(IndexRequest, load_json(content), strict=True) if content else IndexRequest()
         return _index(repository, only_ready=asked.ready)
 
     for versioned in (False, True):

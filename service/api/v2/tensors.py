@@ -2,21 +2,20 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import orjson
-from pydantic import BaseModel, ValidationError
 
 from bundle.calibration import Floats
+from service.api.requests import load_json, validate
 from service.api.v2.schemas import InferRequest, Tensor
 from service.codecs.lists import rows_from_json
-from service.codecs.pointers import escape
 from service.codecs.rows import RowSpec
 from service.errors import Fault, InvalidContent, MalformedBody
 
-__all__ = ["INPUT", "Message", "Output", "message_from", "read", "read_message", "rows_from"]
+__all__ = ["INPUT", "Message", "Output", "message_from", "read_message", "rows_from"]
 
 INPUT = "input"
 DTYPES = {
@@ -33,7 +32,6 @@ DTYPES = {
     "FP64": "<f8",
 }
 DATATYPES = {"f4": "FP32", "f8": "FP64", "b1": "BOOL"}
-M = TypeVar("M", bound=BaseModel)
 
 
 class Message(NamedTuple):
@@ -51,36 +49,19 @@ class Output(NamedTuple):
     binary: bool
 
 
-def read(content: bytes | memoryview, schema: type[M]) -> M:
-    """The document that a JSON body holds. Raises MalformedBody or InvalidContent."""
-    try:
-        value = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise MalformedBody(f"the JSON cannot be read: {error.msg}: line {error.lineno} column {error.colno}") from None
-    try:
-        return schema.model_validate(value)
-    except ValidationError as error:
-        faults = [
-            Fault(fault["msg"], "#" + "".join(f"/{escape(str(part))}" for part in fault["loc"]))
-            for fault in error.errors(include_input=False, include_url=False)[:10]
-        ]
-        raise InvalidContent("the request's fields are not valid", faults=faults) from None
-
-
 def read_message(content: bytes, *, header_length: str | None) -> Message:
     """The request in a body whose JSON has `header_length` bytes, as its field says, or is the whole body.
 
     Raises MalformedBody or InvalidContent.
     """
     if header_length is None:
-        return Message(read(content, InferRequest), memoryview(b""))
+        return Message(_read(content), memoryview(b""))
     if not header_length.isascii() or not header_length.isdecimal() or len(header_length) > 18:
         raise MalformedBody("Inference-Header-Content-Length must be the number of bytes of the JSON")
     length = int(header_length)
     if length > len(content):
         raise MalformedBody(f"Inference-Header-Content-Length says {length}, but the body has {len(content)} bytes")
-    body = memoryview(content)
-    return Message(read(body[:length], InferRequest), body[length:])
+    return Message(_read(content[:length]), memoryview(content)[length:])
 
 
 def rows_from(message: Message, spec: RowSpec) -> Floats:
@@ -95,7 +76,6 @@ def rows_from(message: Message, spec: RowSpec) -> Floats:
     if tensor.datatype not in DTYPES:
         raise _invalid(f"the datatype must be one of {', '.join(DTYPES)}, not {tensor.datatype}", "datatype")
     shape = tuple(tensor.shape)
-    # The product of a row's lengths is bounded by the row's own size, so no shape can announce more than was sent.
     if not shape or min(shape) < 0:
         raise _invalid("the shape must be lengths of 0 or more", "shape")
     if 0 in shape:
@@ -132,13 +112,17 @@ def message_from(document: dict[str, Any], outputs: Sequence[Output]) -> tuple[b
     return (b"".join([head, *raw]), len(head)) if raw else (head, None)
 
 
+def _read(content: bytes) -> InferRequest:
+    return validate(InferRequest, load_json(content), strict=True)
+
+
 def _from_json(tensor: Tensor, count: int, spec: RowSpec) -> Floats:
     if tensor.datatype == "FP16":
         raise _invalid("FP16 has no form in JSON: send it as binary data", "datatype")
     data: list[Any] = tensor.data or []
     if len(data) == count * spec.size and not isinstance(data[0], list):
-        # Flat data: rows of views would point at other places than the client's.
-        data = [data[start : start + spec.size] for start in range(0, len(data), spec.size)]
+        # As one long row, so that faults point at the client's own places.
+        return rows_from_json(data, RowSpec(len(data), 1, spec.pointer)).reshape(count, spec.size)
     rows = rows_from_json(data, spec)
     if len(rows) != count:
         raise _invalid(f"there are {len(rows)} rows, and the shape says {count}", "data")
