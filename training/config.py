@@ -59,7 +59,8 @@ class Fitting:
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """A run. Equal configurations, data, machine and packages give bit-equal weights. `source` is one of SOURCES by its
-    name, or the user's own files."""
+    name, or the user's own files. Rows are trained on and judged as their values, mapped from the declared range onto
+    [0, 1], to the power of `exponent`, unless that is 1."""
 
     recipe: str
     description: str
@@ -68,6 +69,7 @@ class Config:
     architecture: Architecture
     objective: Objective
     fitting: Fitting
+    exponent: float = 1.0
     score: ScoreKind = "reconstruction_error"
     seed: int = 0
 
@@ -111,6 +113,8 @@ class Config:
             faults.append(f"{self.score} compares hidden layers, and this network has none")
         if not 0 <= self.seed < 2**63:
             faults.append("the seed lies in [0, 2^63)")
+        if not 0 < self.exponent <= 10:
+            faults.append("the exponent lies in (0, 10]")
         if self.reader is not None:
             faults += self._faults_with(self.reader.range)
         if faults:
@@ -119,6 +123,10 @@ class Config:
     def _faults_with(self, range: Range) -> list[str]:
         """What does not go with data of the declared `range`."""
         faults = []
+        if self.exponent != 1:
+            if range is None:
+                faults.append("an exponent other than 1 needs data with a declared range")
+            range = (0, 1)
         sigmoid = self.architecture.output == "sigmoid"
         if sigmoid and range is None:
             faults.append("a sigmoid output needs data with a declared range")

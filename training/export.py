@@ -3,6 +3,7 @@
 import io
 import zipfile
 from collections.abc import Collection
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from training.networks import Autoencoder, VariationalAutoencoder
 from training.scores import AnomalyScore, ReconstructionError
 from training.units import Units
 
-__all__ = ["TOLERANCE", "Artefact", "Program", "check_parity", "export", "golden_probe", "probe_rows"]
+__all__ = ["TOLERANCE", "Artefact", "Exported", "Program", "check_parity", "export", "golden_probe", "probe_rows"]
 
 TOLERANCE = 1e-5
 BATCH_ROWS = 1024
@@ -71,6 +72,14 @@ class Program(nn.Module):
         return x if self.units is None else self.units.outward(x)
 
 
+class Exported(Protocol):
+    """An exported program, opened by some runtime."""
+
+    def run(self, method: Method, rows: Floats) -> tuple[Floats, ...]:
+        """What `method` returns for rows (n, d), or codes (n, k): one array, two for `encode_distribution`."""
+        ...
+
+
 class Artefact:
     """An exported program as anyone else would open it: from its bytes. With `units` rows come and go in those."""
 
@@ -106,11 +115,19 @@ def export(program: Program, methods: Collection[Method], *, rows: Tensor) -> by
     return _without_source_paths(buffer.getvalue())
 
 
-def check_parity(artefact: Artefact, program: Program, methods: Collection[Method], *, rows: Tensor) -> float:
+def check_parity(
+    artefact: Exported,
+    program: Program,
+    methods: Collection[Method],
+    *,
+    rows: Tensor,
+    rtol: float = TOLERANCE,
+    atol: float = TOLERANCE,
+) -> float:
     """The largest error of the exported program against `program` itself, for one of `rows` (n, d) and for all.
 
-    Raises ParityError where it is beyond 1e-5, relative and absolute; of rows in input units absolute counts in the
-    size of the largest feature.
+    Raises ParityError where it is beyond `rtol` and `atol`, relative and absolute; of rows in input units absolute
+    counts in the size of the largest feature.
     """
     largest = 0.0
     for x in (rows[:1], rows):
@@ -120,8 +137,8 @@ def check_parity(artefact: Artefact, program: Program, methods: Collection[Metho
             outputs = artefact.run(method, given.numpy())
             for actual, expected in zip(outputs, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
                 error = float(np.abs(actual - expected.numpy()).max())
-                atol = TOLERANCE * _magnitude(program, method)
-                if not np.allclose(actual, expected.numpy(), rtol=TOLERANCE, atol=atol):
+                allowed = atol * _magnitude(program, method)
+                if not np.allclose(actual, expected.numpy(), rtol=rtol, atol=allowed):
                     raise ParityError(
                         f"the exported {method.value} is off the network's by {error:.3g} for {len(x)} rows"
                     )

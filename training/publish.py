@@ -50,7 +50,7 @@ from training.report.page import page
 from training.report.preview import preview
 from training.rows import select, transformed
 from training.scores import FITTING_ROWS, score_of
-from training.units import units_of
+from training.units import Powers, StandardDeviations, Units
 
 __all__ = ["Places", "Published", "operations_of", "publish"]
 
@@ -99,7 +99,8 @@ def publish(
     """The bundle that `config` describes is trained and published as the next version of `name` (the recipe's name).
 
     `data` is what its source gives, where that is loaded already. Rows without a declared range are trained on, scored
-    and judged in standard deviations of the training split; the bundle takes and gives them in their own units.
+    and judged in standard deviations of the training split, others in powers of their values where the configuration
+    says so; the bundle takes and gives them in their own units.
 
     A run that was interrupted goes on where it stopped, unless `fresh`. `command` is how to repeat it. Raises
     TrainingError for a known reason not to, OSError when the disk refuses; then nothing was published.
@@ -113,8 +114,8 @@ def publish(
     digest = given.digest
     splits = split(given, config.splits, seed=config.seed)
     found = moments(select(given.features, splits.train))
-    units = units_of(found) if given.range is None else None
-    data = given if units is None else replace(given, features=transformed(given.features, units.inward))
+    units = _units(config, given, found)
+    data = given if units is None else _inward(given, units)
     train = select(data.features, splits.train)
     run = places.runs / f"{config.recipe}-{config.digest(digest)[:12]}"
 
@@ -166,7 +167,7 @@ def publish(
         family=config.family,
         description=config.description,
         operations=operations,
-        input=InputSpec(size=data.size, range=data.range, image=data.image, feature_names=data.feature_names),
+        input=InputSpec(size=data.size, range=given.range, image=data.image, feature_names=data.feature_names),
         latent=LatentSpec(size=config.architecture.latent),
         statistics=_statistics(found),
         score=Score(
@@ -196,6 +197,8 @@ def publish(
         files={},
     )
     lines = gallery(artefact, config, rows=probe)
+    if units is not None and data.image is not None:
+        lines = [line._replace(rows=units.outward(torch.from_numpy(line.rows)).numpy()) for line in lines]
     findings = find(
         artefact,
         network,
@@ -217,7 +220,7 @@ def publish(
     }
     if data.image is not None:
         title = f"{name} {version_number}: {config.family.value}, {data.size} values to {config.architecture.latent}"
-        scale = float(probe.min()), float(probe.max())
+        scale = float(golden.min()), float(golden.max())
         files[PREVIEW_FILE] = preview(lines, image=data.image, title=title, scale=scale)
     path = write_bundle(places.models, files, manifest=lambda entries: draft.model_copy(update={"files": entries}))
     (run / CHECKPOINT_FILE).unlink(missing_ok=True)
@@ -227,6 +230,19 @@ def publish(
 def operations_of(family: Family) -> tuple[Operation, ...]:
     """What a bundle of this family offers, in the order in which it is listed."""
     return tuple(operation for operation in Operation if operation in EVERY_FAMILY | SPECIAL.get(family, set()))
+
+
+def _units(config: Config, data: DataSet, found: Moments) -> Units | None:
+    """The units in which rows of these moments are trained on and judged; None for their own."""
+    if data.range is None:
+        return StandardDeviations(found)
+    return None if config.exponent == 1 else Powers(config.exponent, range=data.range)
+
+
+def _inward(data: DataSet, units: Units) -> DataSet:
+    """The same rows in `units`, in which a declared range is [0, 1]."""
+    features = transformed(data.features, units.inward)
+    return replace(data, features=features, range=None if data.range is None else (0, 1))
 
 
 def _statistics(found: Moments) -> FeatureStatistics:

@@ -157,6 +157,19 @@ def test_a_score_without_a_map_is_published_without_one(made_up: Config, places:
     assert Method.ANOMALY_MAP not in manifest.methods
 
 
+def test_rows_judged_as_powers_come_and_go_as_they_are(made_up: Config, places: Places, data: DataSet) -> None:
+    bundle = published(replace(made_up, exponent=1 / 3), places)
+    rows = data.features[:20].numpy()
+    artefact = Artefact(bundle.files["model.pt"])
+    (outputs,), (scores,) = artefact.run(Method.RECONSTRUCT, rows), artefact.run(Method.ANOMALY_SCORE, rows)
+    np.testing.assert_allclose(np.square(np.cbrt(rows) - np.cbrt(outputs)).mean(axis=1), scores, rtol=1e-4)
+    np.testing.assert_allclose(
+        bundle.golden.inputs, data.features[split(data, made_up.splits, seed=0).test][:16], atol=1e-6
+    )
+    assert bundle.manifest.input.range == data.range
+    assert "Errors are in squared units of values to the power of 0.333" in bundle.files["CARD.md"].decode()
+
+
 def test_rows_that_are_no_pictures_have_no_preview(
     made_up: Config, places: Places, data: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from training.dataset import DataSet
 from training.moments import moments
 from training.rows import Rows, chunks, held, select, transformed
 from training.spool import Spool
-from training.units import units_of
+from training.units import Powers, StandardDeviations
 
 INDEX = torch.tensor([7, 3, 150, 3])
 
@@ -90,12 +90,19 @@ def test_moments_far_from_zero_keep_their_digits() -> None:
 
 def test_units_are_standard_deviations_and_lead_back(rows: Tensor) -> None:
     wide = torch.cat([1000 * rows + 5, torch.full((200, 1), 3.0)], dim=1)
-    units = units_of(moments(wide))
+    units = StandardDeviations(moments(wide))
     inward = units.inward(wide)
     torch.testing.assert_close(inward.mean(dim=0), torch.zeros(13), atol=1e-4, rtol=0)
     torch.testing.assert_close(inward[:, :12].std(dim=0, correction=0), torch.ones(12), atol=1e-4, rtol=0)
     assert (inward[:, 12] == 0).all()
     torch.testing.assert_close(units.outward(inward), wide, rtol=1e-5, atol=1e-4)
+
+
+def test_powers_make_weak_values_count_more_and_lead_back() -> None:
+    units = Powers(1 / 3, range=(-1, 1))
+    torch.testing.assert_close(units.inward(torch.tensor([[-1, -0.75, 1]])), torch.tensor([[0, 0.5, 1]]))
+    rows = torch.linspace(-3, 3, 61)[None]
+    torch.testing.assert_close(units.outward(units.inward(rows)), rows, rtol=1e-5, atol=1e-5)
 
 
 def test_what_was_spooled_is_an_array_without_a_file(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ def card(manifest: Manifest, advice: Sequence[Advice] = ()) -> str:
         shape += ", values in [{:g}, {:g}]".format(*manifest.input.range)
     if manifest.input.feature_names is not None:
         shape += ", or objects by feature name: " + ", ".join(f"`{name}`" for name in manifest.input.feature_names)
-    unit = "input units" if manifest.input.range is not None else "standard deviations of the training rows"
     origin = manifest.provenance
     figures = "\n".join(f"| `{name}` | {value:.5g} | {MEANINGS[name]} |" for name, value in manifest.metrics.items())
     operations = "\n".join(f"- `{operation}`: {ANSWERS[operation]}" for operation in manifest.operations)
@@ -53,7 +52,7 @@ SHA-256 of the data: `{origin.data_digest}`.
 | --- | ---: | --- |
 {figures}
 
-Errors are in squared {unit}, those of an anomaly map too.{warnings}
+Errors are in squared {_unit(manifest)}, those of an anomaly map too.{warnings}
 
 ## Anomaly score and calibration
 
@@ -80,6 +79,14 @@ p-value of at most alpha with a probability of at most alpha, and no p-value is 
 commit {origin.source_commit or "unknown (no clean checkout)"}.
 {", ".join(f"{package} {version}" for package, version in origin.packages.items())}.
 """
+
+
+def _unit(manifest: Manifest) -> str:
+    """What rows were judged in."""
+    if manifest.input.range is None:
+        return "standard deviations of the training rows"
+    exponent = manifest.hyper_parameters.get("exponent", 1.0)
+    return "input units" if exponent == 1 else f"units of values to the power of {exponent:.3g}"
 
 
 def _verb(manifest: Manifest) -> Operation:
