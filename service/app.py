@@ -50,6 +50,8 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
         drain_seconds=settings.drain_seconds,
     )
 
+    stopping = asyncio.Event()
+
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if settings.strict:
@@ -59,6 +61,7 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
         watch = asyncio.create_task(repository.watch(settings.poll_seconds))
         yield
         app.state.draining = True
+        stopping.set()
         watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watch
@@ -75,9 +78,10 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     )
     app.state.repository = repository
     app.state.draining = False
+    app.state.stopping = stopping
     app.add_middleware(RequestId)
     handle_problems(app)
-    app.include_router(operations_router(repository, settings))
+    app.include_router(operations_router(repository, settings, stopping=stopping))
     app.include_router(catalog_router(repository))
     app.include_router(health_router(repository, lambda: bool(app.state.draining)))
     app.include_router(v2_router(repository, settings, lambda: bool(app.state.draining)))

@@ -14,6 +14,7 @@ __all__ = [
     "Fault",
     "InternalError",
     "InvalidContent",
+    "LineTooLong",
     "MalformedBody",
     "MethodNotAllowed",
     "ModelLoading",
@@ -122,6 +123,13 @@ class BodyTooLarge(ServiceError):
     """The body has more bytes than `DIABOLO_MAX_BODY_BYTES`. Send fewer rows at a time."""
 
     status, slug, title = 413, "body-too-large", "Body too large"
+
+
+class LineTooLong(ServiceError):
+    """A line of a stream has more bytes than `DIABOLO_MAX_LINE_BYTES`. Its rest was passed over; the lines after it are
+    answered."""
+
+    status, slug, title = 413, "line-too-long", "Line too long"
 
 
 class TooManyRows(ServiceError):

@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(2, gt=0, description="how often the folder of bundles is looked at, in seconds")
     strict: bool = Field(False, description="a refused bundle at start is fatal")
     max_body_bytes: int = Field(32 * 2**20, gt=0, description="the largest body that is read, in bytes")
+    max_line_bytes: int = Field(2**20, gt=0, description="the longest line of a stream, in bytes")
     max_rows: int = Field(4096, gt=0, description="the most rows in one request")
     max_pixels: int = Field(2**24, gt=0, description="the largest image that is decoded, in pixels")
     max_batch_rows: int = Field(256, gt=0, description="the most rows in one forward pass")

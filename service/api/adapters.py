@@ -44,7 +44,7 @@ class Adapter(Generic[R]):
         if not self.binary:
             return (Media.JSON,)
         image = model.manifest.input.image is not None and "inputs" in self.request.model_fields
-        return (Media.JSON, Media.NPY, *((Media.PNG, Media.JPEG) if image else ()))
+        return (Media.JSON, Media.NPY, Media.NDJSON, *((Media.PNG, Media.JPEG) if image else ()))
 
     def answerable(self, model: LoadedModel) -> tuple[Media, ...]:
         """The media types that an answer may have."""

@@ -1,7 +1,8 @@
-"""An answer as JSON, as `.npy` or as a picture."""
+"""An answer as JSON, as `.npy`, as a picture, or as a line for each row."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import numpy as np
 import orjson
@@ -11,10 +12,21 @@ from service.api.media import Media
 from service.codecs.npy import npy_from_rows
 from service.engine.loaded import LoadedModel
 
-__all__ = ["Answer", "render"]
+__all__ = ["SINGULAR", "Answer", "constant_fields", "identity_of", "render", "row_members"]
 
 # Vectors of at most so many values travel as response fields; proxies cut off fields that are longer than 8 kB.
 FIELD_VALUES = 64
+# What a field that has an element for each row is called on the line of one row.
+SINGULAR = {
+    "latents": "latent",
+    "log_variances": "log_variance",
+    "outputs": "output",
+    "errors": "error",
+    "scores": "score",
+    "p_values": "p_value",
+    "is_anomaly": "is_anomaly",
+    "maps": "map",
+}
 # The arrays that pictures are made of.
 PICTURED = {"outputs", "maps"}
 
@@ -40,7 +52,7 @@ def render(answer: Answer, media: Media, *, model: LoadedModel, request_id: str)
 
     What is too long for a response field is named in `Diabolo-Omitted`.
     """
-    identity = {"model": model.manifest.name, "version": model.manifest.version, "digest": model.digest}
+    identity = identity_of(model)
     headers = {"Cache-Control": "no-store", "Vary": "Accept"}
     if media is Media.JSON:
         document = {**identity, "request_id": request_id, **answer.fields, "warnings": list(answer.warnings)}
@@ -62,6 +74,34 @@ def render(answer: Answer, media: Media, *, model: LoadedModel, request_id: str)
     if answer.warnings:
         headers["Diabolo-Warnings"] = " / ".join(answer.warnings)
     return Response(content, headers=headers, media_type=media)
+
+
+def identity_of(model: LoadedModel) -> dict[str, object]:
+    """What every answer says about the bundle that gave it."""
+    return {"model": model.manifest.name, "version": model.manifest.version, "digest": model.digest}
+
+
+def row_members(answer: Answer) -> list[bytes]:
+    """What the answer says about each row, as members of a JSON object, for example `"output":[0.5,1.0],"error":0.25`:
+    the fields of the JSON answer under their names in the singular, the numbers as printed there."""
+    columns = {SINGULAR[name]: value for name, value in answer.fields.items() if name in SINGULAR}
+    template = b",".join(
+        b'"%b":%b' % (name.encode(), b"[%b]" if _is_matrix(value) else b"%b") for name, value in columns.items()
+    )
+    texts = (repeat(b"null") if value is None else _texts(value) for value in columns.values())
+    return [template % row for row in zip(*texts, strict=False)]
+
+
+def _texts(values: object) -> list[bytes]:
+    """The JSON of each row, without brackets: numbers and booleans hold neither brackets nor commas."""
+    text = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
+    return text[2:-2].split(b"],[") if _is_matrix(values) else text[1:-1].split(b",")
+
+
+def constant_fields(answer: Answer, *, model: LoadedModel) -> dict[str, str]:
+    """Response fields for what is the same for every row: the bundle, and what it decides by."""
+    constant = {name: value for name, value in answer.fields.items() if name not in SINGULAR}
+    return {_field_name(name): _field_value(value) for name, value in {**identity_of(model), **constant}.items()}
 
 
 def _is_matrix(value: object) -> bool:

@@ -8,7 +8,7 @@ from werkzeug.http import parse_accept_header, parse_options_header
 
 from service.errors import NotAcceptable, UnsupportedMediaType
 
-__all__ = ["Media", "answer_media", "body_media"]
+__all__ = ["Media", "answer_media", "body_media", "is_stream"]
 
 
 class Media(StrEnum):
@@ -16,11 +16,18 @@ class Media(StrEnum):
 
     JSON = "application/json"
     NPY = "application/x-npy"
+    NDJSON = "application/x-ndjson"
     PNG = "image/png"
     JPEG = "image/jpeg"
 
 
-ALIASES = {"application/x-numpy": Media.NPY, "image/jpg": Media.JPEG, "text/json": Media.JSON}
+ALIASES = {
+    "application/x-numpy": Media.NPY,
+    "image/jpg": Media.JPEG,
+    "text/json": Media.JSON,
+    "application/ndjson": Media.NDJSON,
+    "application/jsonl": Media.NDJSON,
+}
 # What clients send when nobody told them what the body is: curl says the second of any `--data`.
 UNTOLD = {"", "application/x-www-form-urlencoded", "application/octet-stream"}
 SIGNATURES = {b"\x89PNG\r\n\x1a\n": Media.PNG, b"\xff\xd8\xff": Media.JPEG, b"\x93NUMPY": Media.NPY}
@@ -32,7 +39,7 @@ def body_media(content_type: str | None, body: bytes, *, readable: Sequence[Medi
     Raises UnsupportedMediaType when that is not among those that can be read.
     """
     declared = parse_options_header(content_type)[0].lower()
-    media = ALIASES.get(declared) or next((media for media in Media if media == declared), None)
+    media = _media(declared)
     if declared in UNTOLD:
         media = next((media for signature, media in SIGNATURES.items() if body.startswith(signature)), Media.JSON)
     if media is None or media not in readable:
@@ -41,6 +48,15 @@ def body_media(content_type: str | None, body: bytes, *, readable: Sequence[Medi
             headers={"Accept": ", ".join(readable)},
         )
     return media
+
+
+def is_stream(content_type: str | None) -> bool:
+    """True where the body comes line by line and is answered so."""
+    return content_type is not None and _media(content_type.partition(";")[0].strip().lower()) is Media.NDJSON
+
+
+def _media(name: str) -> Media | None:
+    return ALIASES.get(name) or Media._value2member_map_.get(name)  # type: ignore[return-value]
 
 
 def answer_media(accept: str | None, *, possible: Sequence[Media]) -> Media:

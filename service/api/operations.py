@@ -5,23 +5,26 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import orjson
 from fastapi import APIRouter, Request, Response
 
 from bundle.operations import Operation
 from service.api.adapters import ADAPTERS, Adapter
-from service.api.answers import render
+from service.api.answers import SINGULAR, render
 from service.api.direct import DirectRoute
 from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES, read_body
-from service.api.media import Media, answer_media, body_media
+from service.api.media import Media, answer_media, body_media, is_stream
 from service.api.problems import problem_responses
 from service.api.request_id import request_id_of
 from service.api.requests import Body, parse
+from service.api.streams import stream
 from service.engine.loaded import LoadedModel
 from service.engine.repository import Repository
 from service.errors import (
     BodyTooLarge,
     Draining,
     InvalidContent,
+    LineTooLong,
     MalformedBody,
     ModelLoading,
     NotAcceptable,
@@ -39,14 +42,14 @@ from service.settings import Settings
 __all__ = ["operations_router"]
 
 
-def operations_router(repository: Repository, settings: Settings) -> APIRouter:
-    """A path for each operation, on a bundle's newest version and on a named one."""
+def operations_router(repository: Repository, settings: Settings, *, stopping: asyncio.Event) -> APIRouter:
+    """A path for each operation, on a bundle's newest version and on a named one. Streams end once `stopping`."""
     router = APIRouter(prefix="/v1/models/{name}", tags=["operations"], route_class=DirectRoute)
     for adapter in ADAPTERS:
         for versioned in (False, True):
             router.add_api_route(
                 f"{'/versions/{version}' if versioned else ''}/{adapter.operation.path}",
-                _endpoint(adapter, repository, settings, versioned=versioned),
+                _endpoint(partial(_respond, adapter, settings, stopping), adapter, repository, versioned=versioned),
                 methods=["POST"],
                 operation_id=f"{adapter.operation}{'_version' if versioned else ''}",
                 summary=adapter.summary + (" (by a named version)" if versioned else ""),
@@ -58,21 +61,29 @@ def operations_router(repository: Repository, settings: Settings) -> APIRouter:
 
 
 def _endpoint(
-    adapter: Adapter[Any], repository: Repository, settings: Settings, *, versioned: bool
+    respond: Callable[[Request, LoadedModel], Awaitable[Response]],
+    adapter: Adapter[Any],
+    repository: Repository,
+    *,
+    versioned: bool,
 ) -> Callable[..., Awaitable[Response]]:
     async def newest(request: Request, name: str) -> Response:
-        return await _respond(adapter, request, repository.get(name), settings)
+        return await respond(request, repository.get(name))
 
     async def named(request: Request, name: str, version: str) -> Response:
-        return await _respond(adapter, request, repository.get(name, version), settings)
+        return await respond(request, repository.get(name, version))
 
     endpoint: Callable[..., Awaitable[Response]] = named if versioned else newest
     endpoint.__doc__ = adapter.request.__doc__
     return endpoint
 
 
-async def _respond(adapter: Adapter[Any], request: Request, model: LoadedModel, settings: Settings) -> Response:
+async def _respond(
+    adapter: Adapter[Any], settings: Settings, stopping: asyncio.Event, request: Request, model: LoadedModel
+) -> Response:
     model.require(adapter.operation)
+    if adapter.binary and is_stream(request.headers.get("content-type")):
+        return await stream(adapter, request, model, settings, stopping=stopping)
     media = answer_media(request.headers.get("accept"), possible=adapter.answerable(model))
     content = await read_body(request, limit=settings.max_body_bytes)
     body = Body(
@@ -99,7 +110,8 @@ async def _respond(adapter: Adapter[Any], request: Request, model: LoadedModel, 
 def _problems(adapter: Adapter[Any]) -> dict[int | str, dict[str, Any]]:
     errors: list[Any] = [MalformedBody, UnknownModel, UnknownVersion, NotAcceptable, OperationNotSupported]
     errors += [NotCalibrated] if adapter.operation is Operation.ANOMALY_SCORE else []
-    errors += [BodyTooLarge, TooManyRows, *([TooManyPixels] if "inputs" in adapter.request.model_fields else [])]
+    errors += [BodyTooLarge, *([LineTooLong] if adapter.binary else []), TooManyRows]
+    errors += [TooManyPixels] if "inputs" in adapter.request.model_fields else []
     return problem_responses(*errors, UnsupportedMediaType, InvalidContent, ModelLoading, Overloaded, Draining)
 
 
@@ -109,6 +121,9 @@ def _body_schema(adapter: Adapter[Any]) -> dict[str, Any]:
     content: dict[str, Any] = {Media.JSON: {"schema": schema, "example": example}}
     if adapter.binary:
         content[Media.NPY] = {"schema": {"type": "string", "format": "binary", "description": "numpy.save of the rows"}}
+        rows = "one row a line, without end; blank lines do not count"
+        line = orjson.dumps(example[next(iter(adapter.request.model_fields))][0]).decode()
+        content[Media.NDJSON] = {"schema": {"type": "string", "description": rows}, "example": f"{line}\n{line}\n"}
     if "inputs" in adapter.request.model_fields:
         for media in (Media.PNG, Media.JPEG):
             content[media] = {"schema": {"type": "string", "format": "binary", "description": "one row as a picture"}}
@@ -137,4 +152,19 @@ def _answer_schema(adapter: Adapter[Any]) -> dict[str, Any]:
     content: dict[str, Any] = {Media.NPY.value: binary}
     if adapter.picture:
         content[Media.PNG.value] = binary
+    if adapter.binary:
+        content[Media.NDJSON.value] = _stream_schema(adapter)
     return {"model": adapter.answer, "description": "The answer", "content": content}
+
+
+def _stream_schema(adapter: Adapter[Any]) -> dict[str, Any]:
+    (example,) = adapter.answer.model_json_schema()["examples"]
+    row = {"index": 0} | {
+        SINGULAR[name]: example[name][0] for name in adapter.answer.model_fields if name in SINGULAR and name in example
+    }
+    lines = [orjson.dumps(line).decode() + "\n" for line in (row, {"done": True, "rows": 1})]
+    description = (
+        "the answer to a body of lines, while that is still coming: for each line its `index` with the result or a "
+        "`problem`, and at the end `done`; without that it was cut off"
+    )
+    return {"schema": {"type": "string", "description": description}, "example": "".join(lines)}

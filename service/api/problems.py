@@ -28,7 +28,15 @@ from service.errors import (
     error_classes,
 )
 
-__all__ = ["MEDIA_TYPE", "failure_responses", "handle_problems", "problem_responses", "router"]
+__all__ = [
+    "MEDIA_TYPE",
+    "failure_responses",
+    "handle_problems",
+    "instance_of",
+    "problem_document",
+    "problem_responses",
+    "router",
+]
 
 MEDIA_TYPE = "application/problem+json"
 logger = logging.getLogger("diabolo.api")
@@ -46,6 +54,7 @@ EXAMPLE_DETAILS = {
     "operation-not-supported": "pumps/1 is a vanilla bundle and cannot sample; it can encode, decode, reconstruct",
     "not-calibrated": "pumps/1 is not calibrated: give a threshold, or neither",
     "body-too-large": "the body has more than the 33554432 bytes that are read",
+    "line-too-long": "the line has more than the 1048576 bytes that are read",
     "too-many-rows": "5000 rows were sent, at most 4096 are taken at a time",
     "too-many-pixels": "the picture has 3600000000 pixels, at most 16777216 are decoded",
     "unsupported-media-type": "this operation reads application/json, application/x-npy, not text/csv",
@@ -97,7 +106,7 @@ def handle_problems(app: FastAPI) -> None:
 
 def problem_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     """These errors as OpenAPI responses, with an example of each."""
-    return _responses(errors, Problem, MEDIA_TYPE, _document)
+    return _responses(errors, Problem, MEDIA_TYPE, problem_document)
 
 
 def failure_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
@@ -135,9 +144,10 @@ async def problem_page(slug: str) -> Response:
     raise NotFound("there is no problem of that name")
 
 
-def _document(
+def problem_document(
     error: ServiceError, *, instance: str = "/v1/models/pumps", request_id: str = "0f8fad5b"
 ) -> dict[str, Any]:
+    """The refusal as RFC 9457 has it."""
     document: dict[str, Any] = {
         "type": f"/problems/{error.slug}",
         "title": error.title,
@@ -153,6 +163,12 @@ def _document(
     return document
 
 
+def instance_of(request: Request) -> str:
+    """The path that was asked for."""
+    # Not request.url: putting that together fails on a query that is no UTF-8.
+    return quote(request.scope["path"][:256])
+
+
 def _failure(error: ServiceError) -> str:
     """The refusal with its faults in one text, which is all that the Open Inference Protocol has a place for."""
     faults = [f"{fault.pointer}: {fault.detail}" for fault in error.faults if fault.detail != error.detail]
@@ -160,9 +176,7 @@ def _failure(error: ServiceError) -> str:
 
 
 def _respond(request: Request, error: ServiceError, *, headers: dict[str, str] | None = None) -> Response:
-    # Not request.url: putting that together fails on a query that is no UTF-8.
-    instance = quote(request.scope["path"][:256])
-    document = _document(error, instance=instance, request_id=request_id_of(request.scope))
+    document = problem_document(error, instance=instance_of(request), request_id=request_id_of(request.scope))
     fields = {"Cache-Control": "no-store", **(headers or {}), **error.headers}
     if error.status == 503:
         fields["Retry-After"] = str(document["retry_after_s"])

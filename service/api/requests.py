@@ -17,7 +17,7 @@ from service.codecs.pointers import escape
 from service.codecs.rows import RowSpec
 from service.errors import Fault, InvalidContent, MalformedBody
 
-__all__ = ["Body", "Call", "load_json", "parse", "validate"]
+__all__ = ["Body", "Call", "load_json", "parameters_from", "parse", "validate"]
 
 R = TypeVar("R", bound=OperationRequest)
 M = TypeVar("M", bound=BaseModel)
@@ -56,12 +56,8 @@ def parse(
         tensors = fields(parameters)
         return Call(parameters, {name: rows_from_json(getattr(parameters, name), tensors[name]) for name in tensors})
 
-    query = dict(body.query)
-    name = next(iter(schema.model_fields))
-    if name in query or len(query) < len(body.query):
-        raise InvalidContent("the query must name each parameter once, and no tensor", faults=[Fault("found", "#")])
-    parameters = validate(schema, {**query, name: None}, strict=False)
-    row_spec = fields(parameters)[name]
+    parameters = parameters_from(body.query, schema)
+    ((name, row_spec),) = fields(parameters).items()
     if body.media is Media.NPY:
         return Call(parameters, {name: rows_from_npy(body.content, row_spec)})
     assert spec.image is not None
@@ -74,6 +70,15 @@ def parse(
         max_pixels=max_pixels,
     )
     return Call(parameters, {name: row})
+
+
+def parameters_from(query: Sequence[tuple[str, str]], schema: type[R]) -> R:
+    """The parameters beside a body that is no JSON object and holds the tensor. Raises InvalidContent."""
+    named = dict(query)
+    tensor = next(iter(schema.model_fields))
+    if tensor in named or len(named) < len(query):
+        raise InvalidContent("the query must name each parameter once, and no tensor", faults=[Fault("found", "#")])
+    return validate(schema, {**named, tensor: None}, strict=False)
 
 
 def load_json(content: bytes) -> dict[str, object]:

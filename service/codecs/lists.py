@@ -14,7 +14,7 @@ from service.codecs.pointers import escape
 from service.codecs.rows import RowSpec, Shape
 from service.errors import Fault
 
-__all__ = ["rows_from_json"]
+__all__ = ["row_from_json", "rows_from_json", "rows_from_list"]
 
 MOST_FAULTS = 10
 NUMBERS = {int, float}
@@ -26,38 +26,53 @@ def rows_from_json(value: object, spec: RowSpec) -> Floats:
     Raises InvalidContent that points at up to ten wrong places, or TooManyRows.
     """
     if spec.names and isinstance(value, dict):
-        return _rows_by_name([value], spec, [spec.pointer])
+        return row_from_json(value, spec)
     if not isinstance(value, list):
         raise spec.invalid(Fault(f"{_name(value)} stands where the array of rows belongs", spec.pointer))
     rows: list[object] = value
     single = _outline(value) in spec.shapes or (len(rows) > 0 and type(rows[0]) in NUMBERS)
     if single:
-        rows = [value]
+        return row_from_json(value, spec)
     spec.check_count(len(rows))
-    if spec.names and isinstance(rows[0], dict):
-        return _rows_by_name(rows, spec, [f"{spec.pointer}/{index}" for index in range(len(rows))])
-    outline = _outline(rows[0])
-    values = _convert(rows, outline) if outline in spec.shapes else None
-    if values is not None:
-        return values.reshape(len(rows), spec.size)
-    shape = outline if outline in spec.shapes else (spec.size,)
+    found = rows_from_list(rows, spec)
+    if found is not None:
+        return found
     faults = (
         fault
         for index, row in enumerate(rows)
-        for fault in _faults(row, shape, spec.pointer if single else f"{spec.pointer}/{index}")
+        for fault in _row_faults(row, spec, f"{spec.pointer}/{index}", like=rows[0])
     )
     raise spec.invalid(*islice(faults, MOST_FAULTS))
 
 
-def _rows_by_name(rows: list[object], spec: RowSpec, pointers: list[str]) -> Floats:
-    """The rows of objects that hold each of the bundle's features once, in any order."""
-    wanted = set(spec.names)
-    if all(type(row) is dict and row.keys() == wanted for row in rows):
+def row_from_json(value: object, spec: RowSpec) -> Floats:
+    """The row, float32 of shape (1, size), that a parsed JSON value is. Raises InvalidContent as `rows_from_json`."""
+    row = rows_from_list([value], spec)
+    if row is None:
+        raise spec.invalid(*islice(_row_faults(value, spec, spec.pointer, like=value), MOST_FAULTS))
+    return row
+
+
+def rows_from_list(rows: list[object], spec: RowSpec) -> Floats | None:
+    """The rows, float32 of shape (n, size), or None unless all are right and written in the same way."""
+    if spec.names and isinstance(rows[0], dict):
+        wanted = set(spec.names)
+        if not all(type(row) is dict and row.keys() == wanted for row in rows):
+            return None
         values = _convert([[row[name] for name in spec.names] for row in rows], (spec.size,))  # type: ignore[index]  # all are dicts, see above
-        if values is not None:
-            return values.reshape(len(rows), spec.size)
-    faults = (fault for row, at in zip(rows, pointers, strict=True) for fault in _named_faults(row, spec, at))
-    raise spec.invalid(*islice(faults, MOST_FAULTS))
+    else:
+        outline = _outline(rows[0])
+        values = _convert(rows, outline) if outline in spec.shapes else None
+    return None if values is None else values.reshape(len(rows), spec.size)
+
+
+def _row_faults(row: object, spec: RowSpec, pointer: str, *, like: object) -> Iterator[Fault]:
+    """Every wrong place in a row that should be written as `like` is, where that is a way to write a row."""
+    if spec.names and isinstance(like, dict):
+        yield from _named_faults(row, spec, pointer)
+    else:
+        outline = _outline(like)
+        yield from _faults(row, outline if outline in spec.shapes else (spec.size,), pointer)
 
 
 def _named_faults(row: object, spec: RowSpec, pointer: str) -> Iterator[Fault]:

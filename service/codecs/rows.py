@@ -36,9 +36,18 @@ class RowSpec(NamedTuple):
     @property
     def expected(self) -> str:
         """What would be right, in words."""
-        nested = "".join(f", or nested as {' x '.join(map(str, shape))}" for shape in self.nested[:1])
         named = ", or objects by feature name" if self.names else ""
-        return f"an array of rows of {self.size} numbers{nested}{named}"
+        return f"an array of rows of {self.size} numbers{self._nested}{named}"
+
+    @property
+    def expected_row(self) -> str:
+        """What would be right for one row, in words."""
+        named = ", or an object by feature name" if self.names else ""
+        return f"an array of {self.size} numbers{self._nested}{named}"
+
+    @property
+    def _nested(self) -> str:
+        return "".join(f", or nested as {' x '.join(map(str, shape))}" for shape in self.nested[:1])
 
     def invalid(self, *faults: Fault) -> InvalidContent:
         """The refusal that names these faults."""

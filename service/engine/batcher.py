@@ -69,6 +69,7 @@ class Batcher:
         self._clock = clock
         self._waiting: deque[Entry] = deque()
         self._wake = asyncio.Event()
+        self._freed = asyncio.Event()
         self._pending_rows = 0
         self._rows_per_second = math.inf
         self._closing: asyncio.Task[None] | None = None
@@ -110,12 +111,20 @@ class Batcher:
             outputs = [await entry.future for entry in entries]
         finally:
             self._pending_rows -= len(rows)
+            self._freed.set()
             for entry in entries:
                 if not entry.future.cancel() and not entry.future.cancelled():
                     entry.future.exception()  # seen, even where an earlier part has failed already
         if len(outputs) == 1:
             return outputs[0]
         return tuple(np.concatenate(pieces) for pieces in zip(*outputs, strict=True))
+
+    async def room(self, rows: int) -> None:
+        """So many rows would be taken now and leave half of the queue free, or nothing would be taken any more. Those
+        who wait here instead of being refused leave that half to those who cannot wait."""
+        while self.alive and self._pending_rows and self._pending_rows + rows > self._max_pending_rows // 2:
+            self._freed.clear()
+            await self._freed.wait()
 
     async def close(self, deadline: float) -> None:
         """Nothing new is admitted; what waits is answered within `deadline` seconds, the rest fails as Draining.
@@ -128,6 +137,7 @@ class Batcher:
 
     async def _drain(self, deadline: float) -> None:
         self._wake.set()
+        self._freed.set()
         await asyncio.wait([self._loop], timeout=deadline)
         self._loop.cancel()
         self._fail(self._waiting, Draining("the service stopped before this request's turn came"))
@@ -219,3 +229,4 @@ class Batcher:
         if not loop.cancelled() and (fault := loop.exception()) is not None:
             logger.critical("the loop of a batcher ended", exc_info=fault)
         self._fail(self._waiting, InternalError("this bundle's queue has stopped"))
+        self._freed.set()

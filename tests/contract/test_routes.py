@@ -65,6 +65,8 @@ def content_of(media: str, operation: Documented) -> bytes:
             return json.dumps(body).encode()
         case "application/x-npy":
             return npy_from_rows(np.array(body.get("inputs", body.get("latents")), np.float32))
+        case "application/x-ndjson":
+            return b"".join(json.dumps(row).encode() + b"\n" for row in body.get("inputs", body.get("latents")))
         case "image/png" | "image/jpeg":
             Image.new("L", (2, 2)).save(buffer, format=media.removeprefix("image/"))
             return buffer.getvalue()
@@ -120,8 +122,8 @@ async def test_every_media_type_of_a_request_is_read(served: Served, operation: 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 async def test_every_media_type_of_an_answer_can_be_had(served: Served, operation: Documented) -> None:
     for media in operation.content["responses"]["200"]["content"]:
-        if media == "application/octet-stream":  # by a parameter of the request, not by Accept
-            content, fields = binary_message()[0], fields_for(media)
+        if media in {"application/octet-stream", "application/x-ndjson"}:  # as the request is, not by Accept
+            content, fields = content_of(media, operation), fields_for(media)
             response = await served.client.post(path_of(operation), content=content, headers=fields)
             assert (response.status_code, response.headers["content-type"]) == (200, media)
             continue

@@ -235,7 +235,7 @@ async def test_a_body_that_does_not_say_what_it_is_is_known_by_its_first_bytes(
     np.testing.assert_allclose(response.json()["latents"], [[0, 0.25]], atol=0.1)
 
 
-ALL = "application/json, application/x-npy, image/png, image/jpeg"
+ALL = "application/json, application/x-npy, application/x-ndjson, image/png, image/jpeg"
 
 
 @pytest.mark.parametrize(
@@ -244,9 +244,9 @@ ALL = "application/json, application/x-npy, image/png, image/jpeg"
         ("tiny/encode", "text/csv", b"0,1", ALL),
         ("tiny/encode", "image/gif", b"GIF89a", ALL),
         ("tiny/encode", "multipart/form-data; boundary=x", b"--x--", ALL),
-        ("tiny/decode", "image/png", picture(), "application/json, application/x-npy"),
-        ("wide/encode", "image/png", picture(), "application/json, application/x-npy"),
-        ("wide/encode", None, picture(), "application/json, application/x-npy"),
+        ("tiny/decode", "image/png", picture(), "application/json, application/x-npy, application/x-ndjson"),
+        ("wide/encode", "image/png", picture(), "application/json, application/x-npy, application/x-ndjson"),
+        ("wide/encode", None, picture(), "application/json, application/x-npy, application/x-ndjson"),
         ("vae/sample", "application/x-npy", npy_from_rows(INPUTS), "application/json"),
         ("tiny/interpolate", None, picture(), "application/json"),
     ],
