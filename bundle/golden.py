@@ -12,7 +12,7 @@ from bundle.calibration import Floats
 from bundle.errors import GoldenInvalid, GoldenMismatch
 from bundle.operations import Method
 
-__all__ = ["Expected", "Golden"]
+__all__ = ["ATOL", "RTOL", "Expected", "Golden"]
 
 # Float32 with TF32 off agrees across devices and builds to about this.
 RTOL = 1e-4

@@ -22,6 +22,7 @@ __all__ = [
     "REPORT_FILE",
     "SCHEMA_VERSION",
     "TORCHSCRIPT_FILE",
+    "WEIGHTS_FILE",
     "CalibrationSummary",
     "FeatureStatistics",
     "FileEntry",
@@ -32,6 +33,7 @@ __all__ = [
     "Provenance",
     "Score",
     "is_name",
+    "onnx_file",
     "parse_manifest",
     "serialise_manifest",
 ]
@@ -39,12 +41,20 @@ __all__ = [
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 TORCHSCRIPT_FILE = "model.pt"
+WEIGHTS_FILE = "weights.bin"
 GOLDEN_FILE = "golden.npz"
 CALIBRATION_FILE = "calibration.npy"
 PREVIEW_FILE = "preview.png"
 CARD_FILE = "CARD.md"
 REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
+
+
+def onnx_file(method: Method) -> str:
+    """The name of the ONNX graph of a method; those of a bundle share the weights in weights.bin."""
+    return f"{method.value}.onnx"
+
+
 KNOWN_FILES = frozenset(
     {
         TORCHSCRIPT_FILE,
@@ -54,10 +64,10 @@ KNOWN_FILES = frozenset(
         CARD_FILE,
         REPORT_FILE,
         PAGE_FILE,
-        "weights.bin",
+        WEIGHTS_FILE,
         "model.sig",
     }
-    | {f"{method.value}.onnx" for method in Method}
+    | {onnx_file(method) for method in Method}
 )
 
 # Per-feature statistics of a 64 x 64 colour image take about 0.6 MB; what is far above that is an attack or a mistake.
@@ -124,7 +134,13 @@ class Score(_Frozen):
     """What `anomaly_score` computes. A higher score is always more anomalous."""
 
     kind: Literal[
-        "reconstruction_error", "negative_elbo", "mahalanobis", "mahalanobis_residual", "rapp_sap", "rapp_nap"
+        "reconstruction_error",
+        "weighted_error",
+        "negative_elbo",
+        "mahalanobis",
+        "mahalanobis_residual",
+        "rapp_sap",
+        "rapp_nap",
     ]
     additive: bool = Field(description="the score is the mean over a row's elements of `anomaly_map`")
     map_ceiling: float | None = Field(
@@ -194,6 +210,9 @@ class Manifest(_Frozen):
             raise ValueError("only a variational bundle has a prior to sample from")
         if self.artefacts.get("torchscript") != (TORCHSCRIPT_FILE,):
             raise ValueError(f"artefacts.torchscript must be [{TORCHSCRIPT_FILE!r}]")
+        graphs = self.artefacts.get("onnx")
+        if graphs is not None and sorted(graphs) != sorted([*map(onnx_file, self.methods), WEIGHTS_FILE]):
+            raise ValueError(f"artefacts.onnx must be a graph for each method, and {WEIGHTS_FILE!r}")
         for field, values in self.statistics:
             if len(values) != self.input.size:
                 raise ValueError(f"statistics.{field} must have {self.input.size} values")

@@ -65,6 +65,10 @@ class Program(nn.Module):
             raise TypeError("only an additive score has a map")
         return self.score.anomaly_map(self._inward(x))
 
+    def margin(self, x: Tensor) -> Tensor:
+        """See Autoencoder.margin; x (n, d) is in input units."""
+        return self.network.margin(self._inward(x))
+
     def _inward(self, x: Tensor) -> Tensor:
         return x if self.units is None else self.units.inward(x)
 

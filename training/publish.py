@@ -38,11 +38,12 @@ from training.config import Config
 from training.data import DataSet, Splits, load, split
 from training.errors import ConfigInvalid
 from training.evaluate import evaluate
-from training.export import Artefact, Program, check_parity, export, golden_probe, probe_rows
+from training.export import BATCH_ROWS, Artefact, Program, check_parity, export, golden_probe, probe_rows
 from training.fit import CHECKPOINT_FILE, Epoch, fit
 from training.lock import locked
 from training.moments import Moments, moments
 from training.networks import build
+from training.onnx import onnx_files
 from training.report.card import card
 from training.report.findings import find
 from training.report.gallery import gallery
@@ -64,7 +65,7 @@ EVERY_FAMILY = {
     Operation.INTERPOLATE,
 }
 SPECIAL = {Family.DENOISING: {Operation.DENOISE}, Family.VARIATIONAL: {Operation.SAMPLE}}
-PACKAGES = ("diabolo", "numpy", "pytorch-lightning", "scikit-learn", "torch")
+PACKAGES = ("diabolo", "numpy", "onnxruntime", "onnxscript", "pytorch-lightning", "scikit-learn", "torch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +161,10 @@ def publish(
     labels = None if data.labels is None else data.labels[splits.test]
     probe = probe_rows(network, test, count=PROBE_ROWS).numpy()
     golden = probe if units is None else units.outward(torch.from_numpy(probe)).numpy()
+    expected = golden_probe(exported, methods, rows=golden, program=program)
+    second = onnx_files(
+        program, methods, rows=held_out[:BATCH_ROWS], artefact=exported, calibration=calibration, golden=expected
+    )
     version_number = next_version(places.models, name)
     draft = Manifest(
         name=name,
@@ -193,7 +198,7 @@ def publish(
         ),
         hyper_parameters=config.as_json(),
         provenance=_provenance(config, data, splits, digest=digest, command=command),
-        artefacts={"torchscript": (TORCHSCRIPT_FILE,)},
+        artefacts={"torchscript": (TORCHSCRIPT_FILE,)} | ({"onnx": tuple(sorted(second))} if second else {}),
         files={},
     )
     lines = gallery(artefact, config, rows=probe)
@@ -212,11 +217,12 @@ def publish(
     )
     files = {
         TORCHSCRIPT_FILE: content,
-        GOLDEN_FILE: golden_probe(exported, methods, rows=golden, program=program).to_bytes(),
+        GOLDEN_FILE: expected.to_bytes(),
         CALIBRATION_FILE: calibration.to_bytes(),
         CARD_FILE: card(draft, findings.advice).encode(),
         REPORT_FILE: findings.to_bytes(),
         PAGE_FILE: page(findings, draft, lines),
+        **second,
     }
     if data.image is not None:
         title = f"{name} {version_number}: {config.family.value}, {data.size} values to {config.architecture.latent}"

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from bundle.manifest import ImageSpec
+from training import publish
 from training.config import Config, Fitting
 from training.data import DataSet, SplitSizes
 from training.networks import Architecture
@@ -18,6 +19,18 @@ from training.publish import Places
 def _one_thread() -> None:
     """Sums this small are slower among several threads."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _without_onnx(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX takes seconds to export, so runs are published without, but for tests that ask for `onnx`."""
+    if "onnx" not in request.fixturenames:
+        monkeypatch.setattr(publish, "onnx_files", lambda *_, **__: {})
+
+
+@pytest.fixture
+def onnx() -> None:
+    """Runs are published with ONNX, as they are everywhere else."""
 
 
 @pytest.fixture
