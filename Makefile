@@ -4,7 +4,7 @@ HOST   ?= 127.0.0.1
 PORT   ?= 8000
 BIN    := .venv/bin
 
-.PHONY: serve test check fix train bench bench-training quality quality-full openapi lock
+.PHONY: serve test check fix train bench bench-spread bench-training quality quality-full openapi lock
 
 serve: .venv/ready  ## serve the bundles in models/
 	DIABOLO_HOST=$(HOST) DIABOLO_PORT=$(PORT) $(BIN)/diabolo serve
@@ -26,6 +26,9 @@ train: .venv/ready  ## a small variational bundle from scikit-learn's digits, of
 
 bench: .venv/ready  ## the service against the limit of its HTTP stack
 	$(BIN)/python -m benchmarks.serving
+
+bench-spread: .venv/ready  ## how evenly the workers share 4, 16 and 64 connections
+	$(BIN)/python -m benchmarks.spread
 
 bench-training: .venv/ready  ## an epoch by our loop against the textbook's
 	$(BIN)/python -m benchmarks.training

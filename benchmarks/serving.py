@@ -1,9 +1,10 @@
 """`make bench`: the service against the limit of its HTTP stack, in one run.
 
-One process each, the same bodies and the same length of answers, the two taking turns (A B A B ...), so that a machine
-that slows down slows both. What counts is the ratio of the medians.
+As many workers each (one, or `--workers 2`), the same bodies and the same length of answers, the two taking turns (A B
+A B ...), so that a machine that slows down slows both. What counts is the ratio of the medians.
 """
 
+import argparse
 import os
 import re
 import shutil
@@ -23,7 +24,6 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 MODEL = "fashion-vae"
-SECONDS, ROUNDS = 3, 5
 
 
 class Cell(NamedTuple):
@@ -54,26 +54,35 @@ def main() -> int:
     if shutil.which("wrk") is None:
         sys.stderr.write("the benchmark needs wrk: apt-get install wrk\n")
         return 1
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--workers", type=int, default=1)
+    options.add_argument("--seconds", type=int, default=3, help="of a round")
+    options.add_argument("--rounds", type=int, default=5)
+    chosen = options.parse_args()
+    workers = str(chosen.workers)
     rows = np.asarray(example_row(), dtype=np.float32)
-    print_line(f"{'cell':8} {'service':>22} {'echo':>22} {'ratio':>7}   requests/s (p50, p99 ms), medians of {ROUNDS}")
+    print_line(
+        f"{'cell':8} {'service':>22} {'echo':>22} {'ratio':>7}   requests/s (p50, p99 ms), medians of {chosen.rounds}"
+    )
     for cell in CELLS:
         with ExitStack() as stack:
-            service = stack.enter_context(running([sys.executable, "-c", "from cli.main import main; main()", "serve"]))
+            command = [sys.executable, "-c", "from cli.main import main; main()", "serve"]
+            service = stack.enter_context(running([*command, "--workers", workers, "--port"]))
             body = {"inputs": np.repeat(rows, cell.rows, axis=0).tolist()}
             url = f"{service}/v1/models/{MODEL}/reconstruct"
             answer = httpx.post(url, json=body, timeout=30)
             if answer.status_code != 200 or len(answer.json()["outputs"]) != cell.rows:
                 sys.stderr.write(f"the service did not answer rightly: {answer.text[:200]}\n")
                 return 1
-            echo = stack.enter_context(
-                running([sys.executable, "-m", "benchmarks.echo", str(len(answer.content))], port_argument=True)
-            )
+            command = [sys.executable, "-m", "benchmarks.echo"]
+            echo = stack.enter_context(running([*command, str(len(answer.content)), workers]))
             script = stack.enter_context(wrk_script(answer.request.content))
-            load(url, cell, script, seconds=1)
+            for warmed in (url, echo):
+                load(warmed, cell, script, seconds=1)
             ours, theirs = [], []
-            for _ in range(ROUNDS):
-                ours.append(load(url, cell, script, seconds=SECONDS))
-                theirs.append(load(echo, cell, script, seconds=SECONDS))
+            for _ in range(chosen.rounds):
+                ours.append(load(url, cell, script, seconds=chosen.seconds))
+                theirs.append(load(echo, cell, script, seconds=chosen.seconds))
         a, b = median(ours), median(theirs)
         print_line(f"{cell.name:8} {show(a):>22} {show(b):>22} {a.requests_per_second / b.requests_per_second:7.3f}")
     return 0
@@ -88,15 +97,19 @@ def example_row() -> list[list[float]]:
     return row
 
 
-@contextmanager
-def running(command: list[str], *, port_argument: bool = False) -> Iterator[str]:
-    """The address of a server process that answers."""
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = str(probe.getsockname()[1])
-    settings = {"DIABOLO_PORT": port, "DIABOLO_MODELS_DIR": str(ROOT / "models"), "DIABOLO_LOG_LEVEL": "warning"}
-    process = subprocess.Popen(
-        [*command, *([port] if port_argument else [])], cwd=ROOT, env=os.environ | settings, stdout=subprocess.DEVNULL
-    )
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def running(command: list[str]) -> Iterator[str]:
+    """The address of a server process that answers; the command is given its port as the last argument."""
+    port = str(free_port())
+    settings = {"DIABOLO_MODELS_DIR": str(ROOT / "models"), "DIABOLO_LOG_LEVEL": "warning"}
+    process = subprocess.Popen([*command, port], cwd=ROOT, env=os.environ | settings, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):

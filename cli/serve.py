@@ -12,6 +12,9 @@ __all__ = ["openapi", "serve"]
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; wins over DIABOLO_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; wins over DIABOLO_PORT.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes; wins over DIABOLO_WORKERS and WEB_CONCURRENCY.")
+    ] = None,
     show_settings: Annotated[bool, typer.Option("--show-settings", help="Print the settings and stop.")] = False,
 ) -> None:
     """Serve the bundles in DIABOLO_MODELS_DIR until SIGTERM or Ctrl-C."""
@@ -19,7 +22,8 @@ def serve(
 
     from service.settings import Settings, warn_of_unknown_variables
 
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    options = {"host": host, "port": port, "workers": workers}
+    given = {name: value for name, value in options.items() if value is not None}
     try:
         settings = Settings(**given)  # type: ignore[arg-type]  # checked by the model itself
     except ValidationError as error:
@@ -47,6 +51,10 @@ def serve(
             typer.echo(f"DIABOLO_DEVICE: {error}", err=True)
             raise typer.Exit(1) from None
 
+    from service.supervisor import supervise, worker_count
+
+    if (count := worker_count(settings)) > 1:
+        supervise(settings, count)
     from service.server import serve as run
 
     run(settings)

@@ -4,7 +4,7 @@ import difflib
 import logging
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -29,6 +29,10 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="auto, cpu, cuda or cuda:N; auto takes a GPU if there is one",
     )
+    workers: int = Field(0, ge=0, description="worker processes; 0: one for a GPU, else one for each core, at most 4")
+    heartbeat_seconds: float = Field(
+        30.0, gt=0, description="a worker process whose event loop stands still for so many seconds is replaced"
+    )
     poll_seconds: float = Field(2, gt=0, description="how often the folder of bundles is looked at, in seconds")
     strict: bool = Field(False, description="a refused bundle at start is fatal")
     max_body_bytes: int = Field(32 * 2**20, gt=0, description="the largest body that is read, in bytes")
@@ -47,6 +51,13 @@ class Settings(BaseSettings):
     )
     drain_seconds: int = Field(8, ge=0, description="seconds that requests in flight may take to end on SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _platforms(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """What many platforms set for every service, where `DIABOLO_WORKERS` says nothing."""
+        concurrency = os.environ.get("WEB_CONCURRENCY")
+        return {"workers": concurrency, **values} if concurrency else values
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

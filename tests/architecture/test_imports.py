@@ -12,7 +12,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("bundle", "service", "training", "cli", "client")
-LAYERS = ("service.server", "service.app", "service.api", "service.operations", "service.engine", "bundle")
+LAYERS = (
+    "service.supervisor",
+    "service.worker",
+    "service.server",
+    "service.app",
+    "service.api",
+    "service.operations",
+    "service.engine",
+    "bundle",
+)
 LIGHTNING = ("pytorch_lightning", "lightning_fabric", "lightning")
 TORCHSCRIPT_RUNTIME = "service.engine.runtimes.torchscript"
 TRAINING_LOOP = "training.fit"
@@ -119,6 +128,8 @@ BREACHES = {
     "training knows bundle alone": ("training/publish.py", "from service.errors import Overloaded"),
     "service knows bundle alone": ("service/settings.py", "def f():\n    import training.fit"),
     "client knows nobody": ("client/diabolo_client/client.py", "from bundle.calibration import Floats"),
+    "service.worker is a lower layer": ("service/worker.py", "from service.supervisor import supervise"),
+    "service.server is a lower layer": ("service/server.py", "import service.worker"),
     "service.app is a lower layer": ("service/app.py", "import service.server"),
     "service.api is a lower layer": ("service/api/health.py", "from ..app import create_app"),
     "service.operations is a lower layer": ("service/operations.py", "from .api import schemas"),
@@ -177,7 +188,7 @@ LOADS = "import importlib, sys; [importlib.import_module(name) for name in sys.a
 @pytest.mark.parametrize(
     ("imported", "unwanted"),
     [
-        (["service.app", "service.server"], {"training", *HEAVY}),
+        (["service.app", "service.server", "service.worker", "service.supervisor"], {"training", *HEAVY}),
         ([module for module in modules(ROOT) if within(module, ("bundle",))], {"service", "training", *HEAVY}),
         (["cli.main"], {"service", "training", *HEAVY}),
     ],

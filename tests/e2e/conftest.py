@@ -47,6 +47,7 @@ class Server(NamedTuple):
 def serving(models_dir: Path, **settings: str) -> Iterator[Server]:
     """A server over these bundles, on a free port; killed at the end if it still runs."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("DIABOLO_")}
+    settings = {"workers": "1"} | settings
     variables |= {f"DIABOLO_{name.upper()}": value for name, value in settings.items()}
     variables |= {"DIABOLO_MODELS_DIR": str(models_dir), "DIABOLO_PORT": "0", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen([*DIABOLO, "serve"], cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True)

@@ -14,6 +14,7 @@ def test_the_names_are_pinned_because_deployments_depend_on_them() -> None:
         "device",
         "drain_delay",
         "drain_seconds",
+        "heartbeat_seconds",
         "host",
         "inline_ms",
         "log_level",
@@ -27,6 +28,7 @@ def test_the_names_are_pinned_because_deployments_depend_on_them() -> None:
         "poll_seconds",
         "port",
         "strict",
+        "workers",
     }
 
 
@@ -55,6 +57,26 @@ def test_what_is_given_in_code_wins_over_the_environment(monkeypatch: pytest.Mon
     assert Settings(port=10).port == 10
 
 
+@pytest.mark.parametrize(
+    ("given", "workers"),
+    [
+        ({}, 0),
+        ({"WEB_CONCURRENCY": ""}, 0),
+        ({"WEB_CONCURRENCY": "3"}, 3),
+        ({"WEB_CONCURRENCY": "3", "DIABOLO_WORKERS": "2"}, 2),
+        ({"WEB_CONCURRENCY": "3", "DIABOLO_WORKERS": "0"}, 0),
+    ],
+)
+def test_workers_are_told_by_our_variable_or_else_by_that_of_the_platform(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], workers: int
+) -> None:
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().workers == workers
+    assert Settings(workers=5).workers == 5
+
+
 def test_all_faults_are_named_at_once_and_no_value_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("PORT", "secret"), ("DEVICE", "gpu"), ("POLL_SECONDS", "0"), ("MAX_ROWS", "-1")):
         monkeypatch.setenv(f"DIABOLO_{name}", value)
@@ -74,6 +96,8 @@ def test_all_faults_are_named_at_once_and_no_value_is_repeated(monkeypatch: pyte
     [
         ("port", "-1", "0"),
         ("port", "65536", "65535"),
+        ("workers", "-1", "0"),
+        ("heartbeat_seconds", "0", "0.5"),
         ("poll_seconds", "0", "0.01"),
         ("poll_seconds", "nan", "1e9"),
         ("max_body_bytes", "0", "1"),

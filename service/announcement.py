@@ -1,0 +1,23 @@
+"""What the person who started the service reads first: where it is, and what to try."""
+
+import sys
+
+from bundle.read import scan
+from service.settings import Settings
+
+__all__ = ["announce"]
+
+
+def announce(settings: Settings, port: int) -> None:
+    """The address, its documentation and a call that works are printed."""
+    host = settings.host if settings.host not in {"0.0.0.0", "::"} else "127.0.0.1"
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    names = [location.name for location in scan(settings.models_dir)]
+    model = f"{address}/v1/models/{'fashion-vae' if 'fashion-vae' in names or not names else names[0]}"
+    sys.stdout.write(
+        f"\nDiabolo serves  {address}\n"
+        f"docs            {address}/docs\n"
+        f"try             curl -s {model}/examples/4 |\n"
+        f"                  curl -H 'Accept: image/png' --data-binary @- -o picture.png {model}/reconstruct\n\n"
+    )
+    sys.stdout.flush()

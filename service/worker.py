@@ -1,0 +1,135 @@
+"""A worker process: the service without a listening socket of its own. Connections come from the supervisor."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.app import create_app
+from service.channel import CONNECTION, MESSAGE_BYTES, Report
+from service.server import DrainingServer, server_config
+from service.settings import Settings
+
+__all__ = ["Worker", "main"]
+
+logger = logging.getLogger("diabolo.worker")
+
+
+def main() -> None:
+    """Serves the connections that come through the channel whose descriptor is the first argument."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    settings = Settings.model_validate_json(channel.recv(MESSAGE_BYTES))
+    channel.setblocking(False)
+    line = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
+    logging.basicConfig(level=settings.log_level.upper(), format=line)
+    app = create_app(settings)
+    Worker(server_config(app, settings), app, settings, channel=channel).run(sockets=[])
+
+
+class Worker(DrainingServer):
+    """The server over connections that somebody else has accepted.
+
+    It ends once the channel does: the supervisor has no more connections for it, or is gone. A SIGTERM from elsewhere
+    makes it not ready and asks the supervisor to let it go; Ctrl-C is the supervisor's affair.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings, *, channel: socket.socket) -> None:
+        super().__init__(config, app, settings)
+        self._channel = channel
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._taken = self._closed = 0
+        self._leaving = self._ended = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's signature
+        """Called by uvicorn for SIGTERM and SIGINT."""
+        if sig == signal.SIGTERM:
+            self._app.state.draining = self._leaving = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn. Connections are taken from here on."""
+        await super().startup(sockets)
+        if self.started:
+            asyncio.get_running_loop().add_reader(self._channel, self._receive)
+            self._report()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn ten times a second; true ends its main loop."""
+        self._report()
+        if self._ended and not self._connecting:
+            self.stop()
+        return await super().on_tick(counter)
+
+    def _receive(self) -> None:
+        """Takes all that has come through the channel."""
+        while not self._ended:
+            try:
+                message, descriptors, _, _ = socket.recv_fds(
+                    self._channel, MESSAGE_BYTES, 1, flags=socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                break
+            except ConnectionError:
+                message, descriptors = b"", []
+            if message == CONNECTION:
+                self._take(socket.socket(fileno=descriptors[0]))
+            else:
+                self._app.state.draining = True
+                self._ended = not message
+        if self._ended:
+            asyncio.get_running_loop().remove_reader(self._channel)
+        self._report()  # before a byte of the new connections is read: whoever did not report has read nothing
+
+    def _take(self, connection: socket.socket) -> None:
+        self._taken += 1
+        task = asyncio.get_running_loop().create_task(self._connect(connection))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        except OSError as error:
+            logger.debug("a client had gone before it was served: %s", error)
+            connection.close()
+            self._lost()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return CountedProtocol(
+            self._lost, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    def _lost(self) -> None:
+        self._closed += 1
+        self._report()
+
+    def _report(self) -> None:
+        ready = self._app.state.repository.ready and not self._app.state.draining
+        with contextlib.suppress(OSError):  # full: the next report says it all; closed: `_receive` learns of it
+            self._channel.send(Report(self._taken, self._closed, ready, self._leaving).packed())
+
+
+class CountedProtocol(HttpToolsProtocol):
+    """uvicorn's, which says when its connection has ended."""
+
+    def __init__(self, lost: Callable[[], None], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._lost = lost
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        super().connection_lost(exc)
+        self._lost()
+
+
+if __name__ == "__main__":
+    main()
