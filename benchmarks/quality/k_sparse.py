@@ -1,41 +1,55 @@
 """k-sparse codes as features: logistic regression on 1,000 units of which k are active, over k."""
 
+import math
+from functools import cache
+
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from benchmarks.quality.row import Check, Curve, Outcome, Reference, Row
-from benchmarks.quality.trained import fashion, fashion_splits, trained
+from benchmarks.quality.trained import fashion, trained
 from training.config import Fitting
 from training.layers import top_k
 from training.networks import Architecture
 from training.objectives import KSparse
 
-SEED = 0
+SEEDS = (0, 1)
 UNITS = 1_000
-ACTIVE = (25, 200, 300)
+ACTIVE = (50, 200, 400)
 MORE = 3  # times k units are active in the features (Makhzani & Frey 2013, section 3.3: alpha between 1 and 3)
 GAIN = 0.03
+CHOICE = 10_000  # rows off the train file to choose by: of 2,000 an accuracy has a standard error of 0.7 points
 FITTING = Fitting(epochs=3, learning_rate=2e-3, threads=1)
 EPOCHS, BATCH, RATE = 25, 256, 2e-3
+PENALTY = 3e-4  # of half the squared weights
 
 
-def accuracies(features: tuple[Tensor, ...]) -> tuple[float, float]:
-    """The shares of validation and test rows whose class multinomial logistic regression on `features` (n, p) of the
-    three splits finds: fitted to the train split by Adam, whose rate falls to 0."""
+@cache
+def splits() -> tuple[Tensor, Tensor, Tensor]:
+    """Rows (50,000, 784) to train on, (10,000, 784) to choose by, and the 10,000 of the test file."""
+    features = fashion().features
+    return features[: 60_000 - CHOICE], features[60_000 - CHOICE : 60_000], features[60_000:]
+
+
+def accuracies(features: tuple[Tensor, ...], *, penalty: float, seed: int) -> tuple[float, float]:
+    """The shares of rows to choose by and of test rows whose class multinomial logistic regression on `features` (n, p)
+    of the three splits finds: fitted to the train split by Adam, whose rate falls to 0, with `penalty`
+    times half the squared weights."""
     labels = fashion().labels
     assert labels is not None  # Fashion-MNIST has them
     parts = torch.split(labels, [len(part) for part in features])
     train, classes, scale = features[0], parts[0], features[0].std()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+        torch.manual_seed(seed)
         layer = nn.Linear(train.shape[1], 10)
     adam = torch.optim.Adam(layer.parameters(), lr=RATE, fused=True)
     fall = torch.optim.lr_scheduler.CosineAnnealingLR(adam, EPOCHS)
-    generator = Generator().manual_seed(SEED)
+    generator = Generator().manual_seed(seed)
     for _ in range(EPOCHS):
         for batch in torch.split(torch.randperm(len(train), generator=generator), BATCH):
             loss = functional.cross_entropy(layer(train[batch] / scale), classes[batch])
+            loss = loss + penalty / 2 * layer.weight.square().sum()
             adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own
             adam.step()
@@ -45,53 +59,73 @@ def accuracies(features: tuple[Tensor, ...]) -> tuple[float, float]:
     return right[1].float().mean().item(), right[2].float().mean().item()
 
 
-def of_codes(k: int) -> tuple[float, float]:
-    """The accuracies of a k-sparse autoencoder's codes."""
-    train, validation, test = fashion_splits()
+def of_codes(k: int, *, seed: int) -> tuple[float, float]:
+    """The accuracies of a k-sparse autoencoder's codes of the square roots of pixels."""
+    train, choice, test = (rows.sqrt() for rows in splits())
     architecture = Architecture(hidden=(), latent=UNITS, code_activation="relu", top_k=k)
-    network = trained(architecture, KSparse(), FITTING, train=train, validation=validation, seed=SEED)
+    network = trained(architecture, KSparse(), FITTING, train=train, validation=choice[:2_000], seed=seed)
     with torch.no_grad():
-        parts = (torch.split(rows, 1_000) for rows in (train, validation, test))
-        codes = tuple(torch.cat([top_k(network.dense(x), MORE * k) for x in part]) for part in parts)
-    return accuracies(codes)
+        parts = (torch.split(rows, 1_000) for rows in (train, choice, test))
+        codes = tuple(torch.cat([top_k(network.dense(x), min(UNITS, MORE * k)) for x in part]) for part in parts)
+    return accuracies(codes, penalty=PENALTY, seed=seed)
 
 
 def measure(full: bool) -> Outcome:  # noqa: ARG001 (there is no larger table)
-    """Every k once; validation rows say which is best."""
-    raw = accuracies(fashion_splits())[1]
-    found = {k: of_codes(k) for k in ACTIVE}
+    """Every k once; rows off the train file say which is best, and that one is repeated by the other seed."""
+    raw = accuracies(splits(), penalty=0.0, seed=SEEDS[0])
+    roots = accuracies(tuple(rows.sqrt() for rows in splits()), penalty=0.0, seed=SEEDS[0])
+    found = {k: of_codes(k, seed=SEEDS[0]) for k in ACTIVE}
     best = max(found, key=lambda k: found[k][0])
+    figures = (found[best][1], *(of_codes(best, seed=seed)[1] for seed in SEEDS[1:]))
+    above_roots = 100 * (math.fsum(figures) / len(figures) - roots[1])
     return Outcome(
-        setting="Fashion-MNIST: k-sparse autoencoders 784-1000 (the k largest of rectified units kept), 3 "
-        f"epochs of 58,000 rows; multinomial logistic regression on their codes with {MORE} k values kept, accuracy on "
-        f"the test file. k = {best} is best on the 2,000 validation rows",
-        seeds=(SEED,),
-        checks=(Check(what=f"accuracy, k = {best}", figures=(found[best][1],), bound=raw + GAIN, at_most=False),),
+        setting="Fashion-MNIST: k-sparse autoencoders 784-1000 of the square roots of pixels (the k largest of "
+        f"rectified units kept), {FITTING.epochs} epochs of 50,000 rows; multinomial logistic regression on their "
+        f"codes with {MORE} k values kept, accuracy on the test file. k = {best} is best on 10,000 rows of the train "
+        "file that neither is fitted to",
+        seeds=SEEDS,
+        checks=(Check(what=f"accuracy, k = {best}", figures=figures, bound=raw[1] + GAIN, at_most=False),),
         references=(
-            Reference(name="logistic regression on pixels", value=raw, source="same fit and rows", measured=True),
+            Reference(name="logistic regression on pixels", value=raw[1], source="same fit and rows", measured=True),
+            Reference(name="on square roots of pixels", value=roots[1], source="same fit and rows", measured=True),
         ),
         table=(
-            ("k", "accuracy, validation", "accuracy, test"),
-            *((str(k), f"{values[0]:.4f}", f"{values[1]:.4f}") for k, values in found.items()),
+            ("features", "accuracy, rows to choose by", "accuracy, test"),
+            *(
+                (name, f"{values[0]:.4f}", f"{values[1]:.4f}")
+                for name, values in (
+                    ("pixels", raw),
+                    ("square roots of pixels", roots),
+                    *((f"codes, k = {k}", values) for k, values in found.items()),
+                )
+            ),
         ),
         curves=(
             Curve(name="k-sparse codes", x=ACTIVE, y=tuple(values[1] for values in found.values())),
-            Curve(name="pixels", x=(ACTIVE[0], ACTIVE[-1]), y=(raw, raw)),
+            Curve(name="pixels", x=(ACTIVE[0], ACTIVE[-1]), y=(raw[1], raw[1])),
+            Curve(name="square roots of pixels", x=(ACTIVE[0], ACTIVE[-1]), y=(roots[1], roots[1])),
         ),
         axes=("k", "accuracy"),
-        notes=NOTES,
+        notes=(
+            f"Against logistic regression on the same square roots the codes gain {above_roots:.1f} points; the goal "
+            "speaks of raw pixels.",
+            *NOTES,
+        ),
     )
 
 
 NOTES = (
-    "Of linear units of largest magnitude, the recipes' kind, with 3 k kept in the features and 15 epochs of the "
-    "regression, the accuracies over k = 10, 25, 40, 70, 100 were 0.8255, 0.8477, 0.8516, 0.8516 and 0.8516 on the "
-    "test file (pixels 0.8444). What is kept then has either sign, and a linear classifier has no use for magnitude. "
-    "Rectified units were chosen after that, on validation rows and 12,000 rows to train on: 0.863 against 0.849 at "
-    "k = 70.",
-    "With rectified units and 2 k kept the accuracies over k = 10, 25, 70, 100, 200 were 0.8313, 0.8523, 0.8650, "
-    "0.8698 and 0.8734 (pixels 0.8471); with 3 k and k = 70, 0.8658. They rise up to 200, where "
-    "the figures on MNIST have their best at 25 to 40.",
+    "What was tried, on the 10,000 rows, with all units kept (at k = 200 some 550 are above 0, and 3 k values give "
+    "the same), k = 200 and one seed, where pixels reach 0.8580 and their square roots 0.8648. Codes of pixels reach "
+    "0.8853, with tied weights 0.8882 (0.8866 and 0.8885 after 5 and 8 epochs in place of 3): about 3 points, too near "
+    "to call. Codes of square roots reach 0.8931, tied 0.8910; of cube roots, tied, 0.8908. The regression's penalty "
+    "is worth 0.1 points to codes (0.8843 without) and nothing to pixels (0.8579), which go without.",
+    "No gain over 0.8853: 8 epochs (0.8828), unit columns (0.8829), no standardisation (0.8738), a linear output "
+    "(0.8753), rates of 5e-3 and 7e-4 (0.8844, 0.8856). Nor over the tied 0.8882: k = 50, 100 and 400 (0.8848, 0.8852, "
+    "0.8849), a hidden layer of 1,000 (0.8852), silu or sigmoid units (0.8835, 0.8773). Square roots of codes (0.8727) "
+    "and a scale for each unit (0.8822) lose against 0.8843.",
+    "Linear units of largest magnitude reach less: 0.8516 on the test file at k = 100, where pixels have 0.8444. What "
+    "is kept then has either sign, and a linear classifier has no use for magnitude.",
 )
 
 ROW = Row(
