@@ -6,6 +6,7 @@
 from typing import ClassVar
 
 __all__ = [
+    "ArtefactMissing",
     "BundleError",
     "CalibrationInvalid",
     "GoldenInvalid",
@@ -120,6 +121,12 @@ class ProgramInvalid(BundleError):
     """The artefact is intact but cannot be opened by the runtime, or lacks a method that it declares."""
 
     reason = "program-invalid"
+
+
+class ArtefactMissing(BundleError):
+    """The bundle is intact but holds nothing that the runtime asked for, or those installed, can open."""
+
+    reason = "artefact-missing"
 
 
 class VersionExists(BundleError):

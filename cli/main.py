@@ -13,6 +13,8 @@ __all__ = ["app", "main"]
 EXTRAS = {
     **dict.fromkeys(("fastapi", "fastapi_offline", "orjson", "pydantic_settings", "uvicorn", "werkzeug"), "service"),
     **dict.fromkeys(("jinja2", "lightning_fabric", "pyarrow", "pytorch_lightning", "rich", "sklearn"), "training"),
+    **dict.fromkeys(("onnx_ir", "onnxscript"), "training"),
+    "onnxruntime": "onnx",
     "torch": "torch",
 }
 

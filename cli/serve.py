@@ -41,6 +41,9 @@ def serve(
     if not settings.models_dir.is_dir():
         typer.echo(f"DIABOLO_MODELS_DIR: there is no folder {settings.models_dir}", err=True)
         raise typer.Exit(1)
+    from service.engine.runtimes.selection import check_installed
+
+    check_installed(settings.runtime)
     if settings.device.startswith("cuda"):
         from service.engine.runtimes.torchscript import resolve_device
         from service.errors import DeviceUnavailable

@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
-from bundle.read import Bundle
 from service.api.catalog import catalog_router
 from service.api.health import health_router
 from service.api.openapi import correct_openapi
@@ -21,7 +20,8 @@ from service.api.request_id import RequestId
 from service.api.v2.routes import v2_router
 from service.engine.loaded import LoadedModel, Proven
 from service.engine.repository import Repository
-from service.engine.runtimes import OpenRuntime, Runtime
+from service.engine.runtimes import OpenRuntime
+from service.engine.runtimes.selection import runtime_opener
 from service.settings import Settings
 
 __all__ = ["StrictRefusal", "create_app"]
@@ -40,12 +40,12 @@ class StrictRefusal(Exception):
 def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -> FastAPI:
     """The service as an ASGI app. Its lifespan starts the loading of bundles in the background and closes them.
 
-    `open_runtime` opens a bundle's program; by default TorchScript on the device of the settings. Starting raises
-    StrictRefusal where `strict` is set and a bundle is refused.
+    `open_runtime` opens a bundle's program; by default in the runtime and on the device of the settings. Starting
+    raises StrictRefusal where `strict` is set and a bundle is refused.
     """
     repository = Repository(
         settings.models_dir,
-        open_runtime=open_runtime or _torchscript(settings),
+        open_runtime=open_runtime or runtime_opener(settings.runtime, device=settings.device),
         make_loaded=lambda proven: _load(proven, settings),
         drain_seconds=settings.drain_seconds,
     )
@@ -94,17 +94,6 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
         return RedirectResponse("docs")
 
     return app
-
-
-def _torchscript(settings: Settings) -> OpenRuntime:
-    """Imports torch when the first bundle is opened, so that the socket opens at once."""
-
-    def open_runtime(bundle: Bundle) -> Runtime:
-        from service.engine.runtimes.torchscript import TorchScriptRuntime, resolve_device
-
-        return TorchScriptRuntime(bundle, device=resolve_device(settings.device))
-
-    return open_runtime
 
 
 def _load(proven: Proven, settings: Settings) -> LoadedModel:

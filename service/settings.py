@@ -29,6 +29,9 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="auto, cpu, cuda or cuda:N; auto takes a GPU if there is one",
     )
+    runtime: Literal["auto", "torchscript", "onnx"] = Field(
+        "auto", description="auto, torchscript or onnx; auto takes onnx on the CPU for the bundles that have it"
+    )
     workers: int = Field(0, ge=0, description="worker processes; 0: one for a GPU, else one for each core, at most 4")
     heartbeat_seconds: float = Field(
         30.0, gt=0, description="a worker process whose event loop stands still for so many seconds is replaced"
@@ -61,6 +64,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
+        if self.runtime == "onnx" and self.device.startswith("cuda"):
+            raise ValueError("DIABOLO_RUNTIME=onnx runs on the CPU alone: use auto, or DIABOLO_DEVICE=cpu")
         if self.max_rows > self.max_pending_rows:
             raise ValueError("DIABOLO_MAX_ROWS must not exceed DIABOLO_MAX_PENDING_ROWS")
         return self

@@ -79,6 +79,7 @@ class LoadedModel:
         self.golden: Golden = proven.bundle.golden
         self.calibration: Calibration | None = proven.bundle.calibration
         self.device = proven.runtime.device
+        self.platform = proven.runtime.platform
         self.golden_error = proven.golden_error
         self.load_seconds = proven.load_seconds
         self.batcher = Batcher(

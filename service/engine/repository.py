@@ -50,6 +50,7 @@ class Repository:
         self._make_loaded = make_loaded
         self._drain_seconds = drain_seconds
         self._scanned = False
+        self.held = False
         self._retiring: set[asyncio.Task[None]] = set()
         self.loaded: Mapping[Key, LoadedModel] = MappingProxyType({})
         self.refused: Mapping[Key, Refusal] = MappingProxyType({})
@@ -66,9 +67,14 @@ class Repository:
         return sorted({name for name, _ in (*self.refused, *self.loaded)} - served)
 
     @property
-    def ready(self) -> bool:
+    def complete(self) -> bool:
         """True when the first scan is done and every name has a version that can answer."""
         return self._scanned and not self.unserved
+
+    @property
+    def ready(self) -> bool:
+        """True when it is complete, and `held` by nobody."""
+        return self.complete and not self.held
 
     def newest(self) -> list[LoadedModel]:
         """The newest loaded version of every name, by name."""
@@ -147,7 +153,9 @@ class Repository:
             model = self._make_loaded(proven)
             self.loaded = MappingProxyType({**self.loaded, key: model})
             self.refused = MappingProxyType({k: v for k, v in self.refused.items() if k != key})
-            logger.info("loaded %s on %s in %.2f s", model.label, model.device, model.load_seconds)
+            logger.info(
+                "loaded %s in %s on %s in %.2f s", model.label, model.platform, model.device, model.load_seconds
+            )
             return
         if self.refused.get(key) != refusal:
             logger.error("refused %s/%d: %s: %s", refusal.name, refusal.version, refusal.reason, refusal.detail)

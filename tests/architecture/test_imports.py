@@ -23,8 +23,11 @@ LAYERS = (
     "bundle",
 )
 LIGHTNING = ("pytorch_lightning", "lightning_fabric", "lightning")
+ONNX = ("onnx", "onnx_ir", "onnxruntime", "onnxscript")
 TORCHSCRIPT_RUNTIME = "service.engine.runtimes.torchscript"
+ONNX_RUNTIME = "service.engine.runtimes.onnx"
 TRAINING_LOOP = "training.fit"
+ONNX_EXPORT = "training.onnx"
 
 
 class Rule(NamedTuple):
@@ -52,8 +55,10 @@ RULES = (
     Rule("codecs are leaves", "service.codecs", ("service",), but_may=("service.codecs", "service.errors")),
     Rule("errors are a leaf", "service.errors", (*PACKAGES, "fastapi", "starlette"), but_may=("service.errors",)),
     Rule("one file of the service imports torch", "service", ("torch",), except_for=(TORCHSCRIPT_RUNTIME,)),
+    Rule("one file of the service imports onnxruntime", "service", ONNX, except_for=(ONNX_RUNTIME,)),
     Rule("the service trains nothing", "service", ("torchvision", *LIGHTNING)),
     Rule("one file of training imports Lightning", "training", LIGHTNING, except_for=(TRAINING_LOOP,)),
+    Rule("one file of training imports ONNX", "training", ONNX, except_for=(ONNX_EXPORT,)),
 )
 
 
@@ -116,7 +121,15 @@ def test_every_package_that_exists_was_walked() -> None:
     assert "bundle.errors.BundleError" in set(imports("service.engine.repository", found["service.engine.repository"]))
 
 
-@pytest.mark.parametrize(("module", "library"), [(TORCHSCRIPT_RUNTIME, ("torch",)), (TRAINING_LOOP, LIGHTNING)])
+@pytest.mark.parametrize(
+    ("module", "library"),
+    [
+        (TORCHSCRIPT_RUNTIME, ("torch",)),
+        (ONNX_RUNTIME, ONNX),
+        (TRAINING_LOOP, LIGHTNING),
+        (ONNX_EXPORT, ONNX),
+    ],
+)
 def test_an_exception_is_made_only_for_a_file_that_needs_it(module: str, library: tuple[str, ...]) -> None:
     path = modules(ROOT)[module]
     assert any(within(name, library) for name in imports(module, path))
@@ -138,8 +151,10 @@ BREACHES = {
     "codecs are leaves": ("service/codecs/npy.py", "from service.settings import Settings"),
     "errors are a leaf": ("service/errors.py", "from fastapi import HTTPException"),
     "one file of the service imports torch": ("service/engine/loaded.py", "import torch.nn as nn"),
+    "one file of the service imports onnxruntime": ("service/engine/loaded.py", "import onnxruntime"),
     "the service trains nothing": ("service/engine/runtimes/torchscript.py", "import torchvision"),
     "one file of training imports Lightning": ("training/publish.py", "from pytorch_lightning import Trainer"),
+    "one file of training imports ONNX": ("training/publish.py", "import onnx_ir"),
 }
 
 
@@ -181,7 +196,7 @@ def test_what_is_allowed_is_no_breach(file: str, source: str, tmp_path: Path) ->
     assert breaches(tmp_path) == []
 
 
-HEAVY = {"torch", "torchvision", "sklearn", *LIGHTNING}
+HEAVY = {"torch", "torchvision", "sklearn", *LIGHTNING, *ONNX}
 LOADS = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]; print(*sys.modules)"
 
 

@@ -54,6 +54,7 @@ class FakeRuntime:
     """A runtime around any function of method and rows."""
 
     device = "cpu"
+    platform = "arithmetic"
 
     def __init__(self, function: Callable[[Method, Floats], tuple[Floats, ...]]) -> None:
         self._function = function

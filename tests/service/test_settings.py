@@ -27,6 +27,7 @@ def test_the_names_are_pinned_because_deployments_depend_on_them() -> None:
         "models_dir",
         "poll_seconds",
         "port",
+        "runtime",
         "strict",
         "workers",
     }
@@ -42,7 +43,14 @@ def test_the_defaults_are_those_that_the_design_states() -> None:
 
 
 def test_every_setting_has_a_description_and_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = {"models_dir": "/x", "host": "::1", "device": "cuda:3", "strict": "1", "log_level": "debug"}
+    values = {
+        "models_dir": "/x",
+        "host": "::1",
+        "device": "cuda:3",
+        "runtime": "torchscript",
+        "strict": "1",
+        "log_level": "debug",
+    }
     for name, field in Settings.model_fields.items():
         assert field.description, name
         monkeypatch.setenv(f"DIABOLO_{name.upper()}", values.get(name, "17"))

@@ -148,7 +148,7 @@ def _add_model_routes(router: APIRouter, repository: Repository, settings: Setti
         return Metadata(
             name=name,
             versions=[str(version) for version in repository.versions(name)],
-            platform="pytorch_torchscript",
+            platform=model.platform,
             inputs=inputs_of(model.manifest),
             outputs=outputs_of(model.manifest),
         )

@@ -18,6 +18,11 @@ class Runtime(Protocol):
         """Where it runs, for example `cpu` or `cuda:0`."""
         ...
 
+    @property
+    def platform(self) -> str:
+        """What runs and what is run, as the Open Inference Protocol names it."""
+        ...
+
     def run(self, method: Method, rows: Floats) -> tuple[Floats, ...]:
         """The arrays that `method` returns for rows of shape (n, width): float32, n rows each."""
         ...

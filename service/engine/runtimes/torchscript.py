@@ -35,6 +35,8 @@ def resolve_device(name: str) -> torch.device:
 class TorchScriptRuntime:
     """A bundle's `model.pt`, frozen, on one device. Raises ProgramInvalid when it does not open or lacks a method."""
 
+    platform = "pytorch_torchscript"
+
     def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
         silence_deprecation()
         # Golden probes and p-values are float32 throughout; TF32 would be off by a thousand times their tolerance.
