@@ -68,7 +68,7 @@ def work(channel: socket.socket) -> None:
     channel.setblocking(False)
     config = uvicorn.Config(app_from_environment(), log_level="warning", lifespan="off", **STACK)
     standing = FastAPI()
-    standing.state.draining, standing.state.repository = False, SimpleNamespace(ready=True)
+    standing.state.draining, standing.state.repository = False, SimpleNamespace(complete=True)
     standing.state.stopping = asyncio.Event()
     Worker(config, standing, settings, channel=channel).run(sockets=[])
 

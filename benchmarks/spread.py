@@ -4,6 +4,7 @@ The service under its supervisor, and the same bytes by uvicorn's own workers, w
 `python -m benchmarks.spread 8123 COMMAND ...` measures any other server that listens on that port.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -91,10 +92,11 @@ def _wait_until_ready(client: httpx.Client) -> None:
 
 def descendants(pid: int) -> Iterator[int]:
     """The processes that this one started, and those that they started."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            yield child
-            yield from descendants(child)
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                yield child
+                yield from descendants(child)
 
 
 def connections_of(pids: Iterable[int], port: int) -> Counter[int]:
@@ -105,8 +107,11 @@ def connections_of(pids: Iterable[int], port: int) -> Counter[int]:
     }
     counts: Counter[int] = Counter()
     for pid in pids:
-        links = (str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink())
-        counts[pid] = sum(link in established for link in links)
+        counts[pid] = 0
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    counts[pid] += str(link.readlink()) in established
     return counts
 
 

@@ -1,16 +1,17 @@
 """What the supervisor and a worker say to each other, over a pair of Unix sockets that keeps messages apart.
 
-To the worker: its settings first, then accepted connections, or that it is to be not ready. The end of the channel says
-that no more connections will come; the worker sees it as well when the supervisor is killed. Back come reports.
+To the worker: its settings first, then accepted connections, and whether it may be ready or must not be. The end of the
+channel says that no more connections will come; the worker sees it as well when the supervisor is killed. Back come
+reports.
 """
 
 import socket
 import struct
 from typing import NamedTuple, Self
 
-__all__ = ["CONNECTION", "DRAIN", "MESSAGE_BYTES", "Report", "open_channel"]
+__all__ = ["CONNECTION", "DRAIN", "MESSAGE_BYTES", "READY", "Report", "open_channel"]
 
-CONNECTION, DRAIN = b"connection", b"drain"
+CONNECTION, READY, DRAIN = b"connection", b"ready", b"drain"
 MESSAGE_BYTES = 2**16
 FORMAT = struct.Struct("<QQ??")
 
@@ -23,7 +24,8 @@ class Report(NamedTuple):
     """Connections received so far."""
     closed: int
     """Those among them that have ended."""
-    ready: bool
+    complete: bool
+    """True when it could be ready."""
     leaving: bool
     """True when the worker was told to end by somebody else than the supervisor."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from service.announcement import announce
-from service.channel import open_channel
+from service.channel import DRAIN, READY, open_channel
 from service.settings import Settings
 from service.worker_process import WorkerProcess
 
@@ -95,8 +95,8 @@ class Supervisor:
         self._workers: list[WorkerProcess] = []
         self._waiting: deque[socket.socket] = deque()
         self._accepting = False
-        self._announced = self._settled = False
-        self._first_heard: float | None = None
+        self._heard = self._announced = self._settled = False
+        self._first_complete: float | None = None
         self._stopping, self._forced = asyncio.Event(), asyncio.Event()
         self._code = 0
 
@@ -109,7 +109,7 @@ class Supervisor:
         watchdog = asyncio.create_task(self._watch())
         await self._stopping.wait()
         for worker in self._workers:
-            worker.drain()
+            worker.tell(DRAIN)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._forced.wait(), 0 if self._code else self._settings.drain_delay)
         watchdog.cancel()
@@ -156,7 +156,7 @@ class Supervisor:
             self._bury(worker)
             if self._stopping.is_set():
                 break
-            if self._first_heard is None:
+            if not self._heard:
                 logger.error("a worker could not start (exit code %d), and none has before", code)
                 self._code = STARTUP_FAILURE
                 self._stopping.set()
@@ -188,6 +188,8 @@ class Supervisor:
         worker = WorkerProcess(process, ours)
         self._workers.append(worker)
         asyncio.get_running_loop().add_reader(ours, self._hear, worker)
+        if self._settled:
+            worker.tell(READY)
         if self._stopping.is_set():
             worker.release()
         return worker
@@ -204,7 +206,7 @@ class Supervisor:
         worker.receive(0)
         worker.channel.close()
         self._workers.remove(worker)
-        self._settled = True
+        self._start_is_over()
         while worker.untaken:
             self._pass(worker.untaken.popleft())
 
@@ -215,6 +217,7 @@ class Supervisor:
             loop.remove_reader(worker.channel)
         if worker.report is None:
             return
+        self._heard = True
         if worker.report.leaving and not worker.asked_to_leave:
             worker.asked_to_leave = True
             loop.call_later(self._settings.drain_delay, worker.release)
@@ -223,11 +226,18 @@ class Supervisor:
             self._resume()
 
     def _settle(self, now: float) -> None:
-        """The start is over when all workers are ready, or have waited long enough for the last."""
-        if self._first_heard is None:
-            self._first_heard = now
-        ready = sum(worker.report is not None and worker.report.ready for worker in self._workers)
-        self._settled |= ready == self._count or (ready > 0 and now > self._first_heard + TOGETHER_SECONDS)
+        """All workers become ready together, so that none begins with all connections; but they wait only so long."""
+        complete = sum(worker.report is not None and worker.report.complete for worker in self._workers)
+        if complete and self._first_complete is None:
+            self._first_complete = now
+        if complete == self._count or (complete and now > (self._first_complete or now) + TOGETHER_SECONDS):
+            self._start_is_over()
+
+    def _start_is_over(self) -> None:
+        if not self._settled:
+            self._settled = True
+            for worker in self._workers:
+                worker.tell(READY)
 
     def _accept(self, listener: socket.socket, at_most: int = ACCEPTS_AT_ONCE) -> None:
         """Called when somebody knocks."""
@@ -256,15 +266,14 @@ class Supervisor:
         return False
 
     def _rank(self, now: float, worker: WorkerProcess) -> tuple[int, int, int]:
-        """Ready workers come first, but at the start those that are still loading: so the service is ready, to whoever
-        asks, when its last worker is, and no worker begins with all connections. Then who has fewest."""
+        """Workers that can answer come first, then who has fewest connections."""
         assert worker.report is not None
         if worker.report.leaving:
             order = 3
         elif now - worker.heard > SILENT_SECONDS:
             order = 2
         else:
-            order = int(worker.report.ready != self._settled)
+            order = int(self._settled and not worker.report.complete)
         return order, worker.connections, worker.sent
 
     def _resume(self) -> None:

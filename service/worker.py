@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.app import create_app
-from service.channel import CONNECTION, MESSAGE_BYTES, Report
+from service.channel import CONNECTION, MESSAGE_BYTES, READY, Report
 from service.server import DrainingServer, server_config
 from service.settings import Settings
 
@@ -32,14 +32,16 @@ def main() -> None:
     line = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
     logging.basicConfig(level=settings.log_level.upper(), format=line)
     app = create_app(settings)
+    app.state.repository.held = True
     Worker(server_config(app, settings), app, settings, channel=channel).run(sockets=[])
 
 
 class Worker(DrainingServer):
     """The server over connections that somebody else has accepted.
 
-    It ends once the channel does: the supervisor has no more connections for it, or is gone. A SIGTERM from elsewhere
-    makes it not ready and asks the supervisor to let it go; Ctrl-C is the supervisor's affair.
+    It is ready once the supervisor has seen that all workers can be, and ends once the channel does: the supervisor has
+    no more connections for it, or is gone. A SIGTERM from elsewhere makes it not ready and asks the supervisor to let
+    it go; Ctrl-C is the supervisor's affair.
     """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings, *, channel: socket.socket) -> None:
@@ -81,6 +83,8 @@ class Worker(DrainingServer):
                 message, descriptors = b"", []
             if message == CONNECTION:
                 self._take(socket.socket(fileno=descriptors[0]))
+            elif message == READY:
+                self._app.state.repository.held = False
             else:
                 self._app.state.draining = True
                 self._ended = not message
@@ -113,9 +117,9 @@ class Worker(DrainingServer):
         self._report()
 
     def _report(self) -> None:
-        ready = self._app.state.repository.ready and not self._app.state.draining
+        complete = self._app.state.repository.complete and not self._app.state.draining
         with contextlib.suppress(OSError):  # full: the next report says it all; closed: `_receive` learns of it
-            self._channel.send(Report(self._taken, self._closed, ready, self._leaving).packed())
+            self._channel.send(Report(self._taken, self._closed, complete, self._leaving).packed())
 
 
 class CountedProtocol(HttpToolsProtocol):

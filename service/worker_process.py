@@ -6,7 +6,7 @@ import socket
 from collections import deque
 from dataclasses import dataclass, field
 
-from service.channel import CONNECTION, DRAIN, MESSAGE_BYTES, Report
+from service.channel import CONNECTION, MESSAGE_BYTES, Report
 
 __all__ = ["WorkerProcess"]
 
@@ -51,7 +51,7 @@ class WorkerProcess:
         try:
             while message := self.channel.recv(MESSAGE_BYTES):
                 self.report, self.heard = Report.unpacked(message), now
-                self.proven |= self.report.ready
+                self.proven |= self.report.complete
         except BlockingIOError:
             open_still = True
         except OSError:  # it died with connections in its queue
@@ -60,10 +60,10 @@ class WorkerProcess:
             self.untaken.popleft().close()
         return open_still
 
-    def drain(self) -> None:
-        """It is to be not ready."""
+    def tell(self, message: bytes) -> None:
+        """It gets the message, in turn with its connections, unless it is dead."""
         with contextlib.suppress(OSError):
-            self.channel.send(DRAIN)
+            self.channel.send(message)
 
     def release(self) -> None:
         """No more connections come: it is to finish and end."""
