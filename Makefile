@@ -60,4 +60,5 @@ PIP_COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --st
 lock:  ## resolve anew after a change of pyproject.toml
 	$(PIP_COMPILE) --upgrade --extra service --extra torch --extra training --extra dev -o requirements/dev.txt pyproject.toml
 	$(PIP_COMPILE) --upgrade -c requirements/dev.txt --extra service -o requirements/service.txt pyproject.toml requirements/torch-needs.in
+	$(PIP_COMPILE) --upgrade -c requirements/dev.txt --extra service --extra onnx -o requirements/service-onnx.txt pyproject.toml
 	$(PIP_COMPILE) --upgrade -c requirements/dev.txt --extra quality -o requirements/quality.txt pyproject.toml
