@@ -140,7 +140,8 @@ def export_onnx(program: Program, methods: Collection[Method]) -> dict[str, byte
 
 
 def _output_names(method: Method) -> list[str]:
-    return ["mean", "log_variance"] if method is Method.ENCODE_DISTRIBUTION else [method.value]
+    """What no operation is called: `encode.0`, as in golden.npz."""
+    return [f"{method}.{index}" for index in range(len(method.output_shapes(1, size=1, latent_size=1)))]
 
 
 class _Weights:
