@@ -18,7 +18,8 @@ __all__ = ["train"]
 RUNS = Path("runs")
 OWN_DATA = "Your own data"
 OWN_OPTIONS = (
-    "family", "latent", "hidden", "image_size", "colour", "label", "drop", "beta", "noise", "trim", "score",
+    "family", "latent", "hidden", "image_size", "colour", "label", "drop", "beta", "noise", "trim", "exponent",
+    "score",
 )  # fmt: skip
 PASSING = ("models_dir", "data_dir", "fresh")  # what comes out does not depend on them
 
@@ -69,7 +70,11 @@ def train(
         ),
     ] = None,
     beta: Annotated[
-        float | None, typer.Option(help="The weight of a variational code's divergence.", rich_help_panel=OWN_DATA)
+        float | None,
+        typer.Option(
+            help="The weight of a variational code's divergence.",
+            rich_help_panel=OWN_DATA,
+        ),
     ] = None,
     noise: Annotated[
         float | None,
@@ -82,9 +87,19 @@ def train(
             rich_help_panel=OWN_DATA,
         ),
     ] = None,
+    exponent: Annotated[
+        float | None,
+        typer.Option(
+            help="Pictures are judged as their values to this power. (default: 1; grey variational ones 1/3)",
+            rich_help_panel=OWN_DATA,
+        ),
+    ] = None,
     score: Annotated[
         str | None,
-        typer.Option(help="The anomaly score. (default: reconstruction_error)", rich_help_panel=OWN_DATA),
+        typer.Option(
+            help="The anomaly score. (default: reconstruction_error; of variational pictures negative_elbo)",
+            rich_help_panel=OWN_DATA,
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name. (default: the recipe's, or the data's)")] = None,
     models_dir: Annotated[

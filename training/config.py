@@ -21,7 +21,13 @@ from training.sources.files import Files
 __all__ = ["Config", "Fitting", "ScoreKind"]
 
 ScoreKind = Literal[
-    "reconstruction_error", "negative_elbo", "mahalanobis", "mahalanobis_residual", "rapp_sap", "rapp_nap"
+    "reconstruction_error",
+    "weighted_error",
+    "negative_elbo",
+    "mahalanobis",
+    "mahalanobis_residual",
+    "rapp_sap",
+    "rapp_nap",
 ]
 
 

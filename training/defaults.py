@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bundle.manifest import is_name
+from bundle.manifest import ImageSpec, is_name
 from training.config import Config, Fitting, ScoreKind
 from training.corruption import Corruption
 from training.data import SplitSizes
@@ -15,7 +15,7 @@ from training.networks import Architecture
 from training.objectives import Contractive, Denoising, KSparse, Linear, Objective, SparsePenalty, Vanilla, Variational
 from training.sources.files import Files
 
-__all__ = ["FAMILIES", "Choices", "configuration", "shares"]
+__all__ = ["FAMILIES", "Choices", "configuration", "configuration_of", "shares"]
 
 LEAST_ROWS = 50
 LARGEST_ROW = 100_000  # values; of more, the statistics alone would be more than a manifest can hold
@@ -23,13 +23,14 @@ WANTED_CALIBRATION = 2_000  # rows, with which p-values go down to 0.0005
 WIDE_ROW = 512  # values; below it a second thread costs more than it computes
 HELD_OUT_ROWS = 10_000  # of a split at most, and no more than take 64 MiB
 HELD_OUT_BYTES = 64 * 2**20
+PICTURE_SIZE, PICTURE_SPREAD = 784, 2.0
 ROWS_SEEN = 2_000_000  # by the network in all epochs together, unless that is too few epochs or too many
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What may be said about a run; what is None follows from the data. `beta` is for variational, `noise`, a standard
-    deviation, for denoising autoencoders."""
+    """What may be said about a run; what is None follows from the data and the family. `beta` is for variational,
+    `noise`, a standard deviation, for denoising autoencoders, `exponent` for pictures."""
 
     family: str = "variational"
     latent: int = 8
@@ -38,7 +39,8 @@ class Choices:
     beta: float | None = None
     noise: float | None = None
     trim: float = 0.0
-    score: ScoreKind = "reconstruction_error"
+    exponent: float | None = None
+    score: ScoreKind | None = None
     seed: int = 0
 
     def faults(self) -> list[str]:
@@ -56,52 +58,66 @@ class Choices:
 
 
 class _Plan(NamedTuple):
-    """What the families start from: pictures have the range [0, 1] and a sigmoid output, others standard deviations for
-    units and a linear one."""
+    """What the families start from, pictures, of `image`, have the range [0, 1] and a sigmoid output, others standard
+    deviations for units and a linear one."""
 
     architecture: Architecture
-    pictures: bool
+    image: ImageSpec | None
     choices: Choices
 
 
-def _linear(plan: _Plan) -> tuple[Architecture, Objective]:
-    return replace(plan.architecture, hidden=(), output="linear"), Linear()
+class _Start(NamedTuple):
+    """What a family makes of it; choices still win."""
+
+    architecture: Architecture
+    objective: Objective
+    exponent: float = 1.0
+    score: ScoreKind = "reconstruction_error"
 
 
-def _vanilla(plan: _Plan) -> tuple[Architecture, Objective]:
-    return plan.architecture, Vanilla()
+def _linear(plan: _Plan) -> _Start:
+    return _Start(replace(plan.architecture, hidden=(), output="linear"), Linear())
 
 
-def _denoising(plan: _Plan) -> tuple[Architecture, Objective]:
+def _vanilla(plan: _Plan) -> _Start:
+    return _Start(plan.architecture, Vanilla())
+
+
+def _denoising(plan: _Plan) -> _Start:
     strength = 0.2 if plan.choices.noise is None else plan.choices.noise
-    return plan.architecture, Denoising(corruption=Corruption(kind="gaussian", strength=strength))
+    return _Start(plan.architecture, Denoising(corruption=Corruption(kind="gaussian", strength=strength)))
 
 
-def _k_sparse(plan: _Plan) -> tuple[Architecture, Objective]:
-    return replace(plan.architecture, top_k=max(1, plan.choices.latent // 8)), KSparse()
+def _k_sparse(plan: _Plan) -> _Start:
+    return _Start(replace(plan.architecture, top_k=max(1, plan.choices.latent // 8)), KSparse())
 
 
-def _sparse(plan: _Plan) -> tuple[Architecture, Objective]:
+def _sparse(plan: _Plan) -> _Start:
     architecture = replace(plan.architecture, code_activation="sigmoid")
     weights = (*(0.0 for _ in architecture.hidden), 0.6)
-    return architecture, SparsePenalty(penalty="kl", target=0.05, weights=weights)
+    return _Start(architecture, SparsePenalty(penalty="kl", target=0.05, weights=weights))
 
 
-def _contractive(plan: _Plan) -> tuple[Architecture, Objective]:
+def _contractive(plan: _Plan) -> _Start:
     # One tied layer unless more are asked for: its Jacobian has a closed form.
     hidden = plan.choices.hidden or ()
     architecture = replace(plan.architecture, hidden=hidden, code_activation="sigmoid", tied=True, layer_norm=False)
-    return architecture, Contractive(weight=1e-4, jacobian="estimate" if hidden else "exact")
+    return _Start(architecture, Contractive(weight=1e-4, jacobian="estimate" if hidden else "exact"))
 
 
-def _variational(plan: _Plan) -> tuple[Architecture, Objective]:
+def _variational(plan: _Plan) -> _Start:
+    """Of pictures, what holds the row `one-class` of docs/quality.md: a rough likelihood, whose error per picture
+    weighs the same for any number of pixels, and roots of grey values. Why tables keep beta at 1: decision 0005."""
     beta = 1.0 if plan.choices.beta is None else plan.choices.beta
-    if plan.pictures:
-        return plan.architecture, Variational(likelihood="bernoulli", beta=beta)
-    return replace(plan.architecture, learnt_spread=True), Variational(likelihood="gaussian", beta=beta)
+    if plan.image is None:
+        return _Start(replace(plan.architecture, learnt_spread=True), Variational(likelihood="gaussian", beta=beta))
+    spread = PICTURE_SPREAD * (plan.image.size / PICTURE_SIZE) ** 0.5
+    exponent = 1 / 3 if plan.image.channels == 1 else 1.0
+    objective = Variational(likelihood="gaussian", spread=spread, beta=beta)
+    return _Start(plan.architecture, objective, exponent=exponent, score="negative_elbo")
 
 
-FAMILIES: dict[str, Callable[[_Plan], tuple[Architecture, Objective]]] = {
+FAMILIES: dict[str, Callable[[_Plan], _Start]] = {
     "linear": _linear,
     "vanilla": _vanilla,
     "denoising": _denoising,
@@ -125,7 +141,7 @@ def configuration(files: Files, choices: Choices, *, name: str, folder: Path) ->
     if faults:
         raise ConfigInvalid("; ".join(faults))
     data = files(folder)
-    return _configuration(data, files, choices, name=name), data
+    return configuration_of(data, files, choices, name=name), data
 
 
 def shares(count: int, *, size: int, source: str) -> SplitSizes:
@@ -143,7 +159,8 @@ def shares(count: int, *, size: int, source: str) -> SplitSizes:
     )
 
 
-def _configuration(data: DataSet, files: Files, choices: Choices, *, name: str) -> Config:
+def configuration_of(data: DataSet, files: Files, choices: Choices, *, name: str) -> Config:
+    """The run that trains `name` on `data`, which `files` gave. Raises DataUnavailable where that cannot be."""
     if data.size > LARGEST_ROW:
         raise DataUnavailable(
             f"a row of {data.source} has {data.size:,} values, and {LARGEST_ROW:,} are the most that a bundle can take"
@@ -151,16 +168,17 @@ def _configuration(data: DataSet, files: Files, choices: Choices, *, name: str) 
         )
     splits = shares(len(data.features), size=data.size, source=data.source)
     pictures = data.image is not None
-    architecture, objective = FAMILIES[choices.family](
+    start = FAMILIES[choices.family](
         _Plan(
             Architecture(
                 hidden=choices.hidden if choices.hidden is not None else _widths(data.size, pictures=pictures),
                 latent=choices.latent,
                 activation="silu",
+                layer_norm=pictures,
                 standardise=pictures,
                 output="sigmoid" if pictures else "linear",
             ),
-            pictures,
+            data.image,
             choices,
         )
     )
@@ -170,16 +188,18 @@ def _configuration(data: DataSet, files: Files, choices: Choices, *, name: str) 
         description=f"{choices.family.capitalize()} autoencoder of {data.source}",
         source=replace(files, range=data.range),
         splits=splits,
-        architecture=architecture,
-        objective=objective,
+        architecture=start.architecture,
+        objective=start.objective,
         fitting=Fitting(
             epochs=choices.epochs or min(200, max(5, ROWS_SEEN // train)),
             batch_size=128 if train >= 2_000 else 32,
+            learning_rate=2e-3 if pictures else 1e-3,
             patience=20,
             trim=choices.trim,
             threads=1 if data.size < WIDE_ROW else 2,
         ),
-        score=choices.score,
+        exponent=start.exponent if choices.exponent is None else choices.exponent,
+        score=choices.score or start.score,
         seed=choices.seed,
     )
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from training.clusters import Clusters
 from training.config import Config, ScoreKind
 from training.networks import Autoencoder, VariationalAutoencoder
 from training.objectives import Variational
@@ -24,12 +25,16 @@ __all__ = [
     "RappNap",
     "RappSap",
     "ReconstructionError",
+    "WeightedError",
     "score_of",
 ]
 
-FITTING_ROWS = 10_000
+FITTING_ROWS = 50_000
 FITTING_VALUES = 2**25  # of what is learnt from: 128 MB
 BATCH_ROWS = 256
+COMPONENTS = 64
+SMALL = 0.01
+TINY = torch.finfo(torch.float32).tiny
 
 
 class AnomalyScore(nn.Module):
@@ -46,7 +51,7 @@ class AnomalyScore(nn.Module):
         self.network = network
 
     def fit(self, train: Tensor) -> None:
-        """The score knows what it needs of normal rows, from the first 10,000 of `train` (m, d), from fewer where they
+        """The score knows what it needs of normal rows, from the first 50,000 of `train` (m, d), from fewer where they
         give more than 2^25 values to learn from. By default it needs nothing."""
 
     def residual(self, x: Tensor) -> Tensor:
@@ -57,7 +62,7 @@ class AnomalyScore(nn.Module):
 class ReconstructionError(AnomalyScore):
     """s(x) = 1/d ||x - decode(encode(x))||^2, in squared input units: the mean over elements of `anomaly_map`."""
 
-    kind = "reconstruction_error"
+    kind: ClassVar[ScoreKind] = "reconstruction_error"
     additive = True
 
     def anomaly_map(self, x: Tensor) -> Tensor:
@@ -67,6 +72,75 @@ class ReconstructionError(AnomalyScore):
     def forward(self, x: Tensor) -> Tensor:
         """The scores (n,) of rows x (n, d)."""
         return self.anomaly_map(x).mean(dim=1)
+
+
+class WeightedError(ReconstructionError):
+    """s(x) = w(x) 1/d ||x - decode(encode(x))||^2, w(x) = (q(v) / Q)^c / (1/d ||x||^2 + e): the reconstruction error
+    relative to the row's own square, and weighed by how far the row's code and size, v, lie from those of the nearest
+    cluster of training rows. It is the mean over elements of `anomaly_map`.
+
+    An error is suspicious when the row has little that could be reconstructed wrongly, and when its code is none that
+    training rows have; Zong et al. 2018 (ICLR, DAGMM, section 3.2) likewise judge the code and the relative error by
+    one mixture. q is the distance that `Clusters` says, of v = the 64 principal components of the code and the
+    logarithms of 1/d ||x||_1 and 1/d ||x||^2, all whitened; Q is its mean over training rows, and c makes the
+    logarithms of both factors vary equally there. e is a hundredth of the mean of 1/d ||x||^2. Rows count from the
+    lower end of a declared range, else from 0.
+    """
+
+    kind = "weighted_error"
+    sizes_mean: Tensor
+    sizes_deviation: Tensor
+    least: Tensor
+    usual: Tensor
+    power: Tensor
+
+    def __init__(self, network: Autoencoder) -> None:
+        super().__init__(network)
+        self.whitening = Whitening(each_scaled=False, rank=COMPONENTS)
+        self.clusters = Clusters()
+        self.low = 0.0 if network.range is None else network.range[0]
+        self.register_buffer("sizes_mean", torch.zeros(2))
+        self.register_buffer("sizes_deviation", torch.ones(2))
+        for name in ("least", "usual", "power"):
+            self.register_buffer(name, torch.ones(()))
+
+    def fit(self, train: Tensor) -> None:
+        """The clusters, Q, c and e are those of rows of `train` (m, d)."""
+        self.least = _of_batches(self._means, train).double().mean(dim=0).mul(SMALL).clamp(min=TINY).float()
+        codes, sizes = _of_batches(self.network.encode, train), _of_batches(self._sizes, train)
+        self.whitening.fit(codes)
+        self.sizes_mean = sizes.mean(dim=0)
+        self.sizes_deviation = sizes.std(dim=0).clamp(min=SMALL)
+        self.clusters.fit(self._context(codes, sizes))
+        distances = self.clusters(self._context(codes, sizes)).double().clamp(min=TINY)
+        errors = _of_batches(self._errors, train).double().clamp(min=TINY)
+        relative = errors.log() - sizes[:, 1]
+        self.usual = distances.mean().float()
+        self.power = (relative.std() / distances.log().std().clamp(min=SMALL)).clamp(max=1 / SMALL).float()
+
+    def anomaly_map(self, x: Tensor) -> Tensor:
+        """What every element adds to the score, shape (n, d) as x."""
+        codes, sizes = self.network.encode(x), self._sizes(x)
+        distances: Tensor = self.clusters(self._context(codes, sizes)) / self.usual
+        weights = distances.pow(self.power) / sizes[:, 1].exp()
+        return (self.network.decode(codes) - x).square() * weights[:, None]
+
+    def _errors(self, x: Tensor) -> Tensor:
+        """1/d ||x - decode(encode(x))||^2 of rows x (n, d): shape (n,)."""
+        return (self.network.reconstruct(x) - x).square().mean(dim=1)
+
+    def _means(self, x: Tensor) -> Tensor:
+        """1/d ||x||_1 and 1/d ||x||^2 of rows x (n, d): shape (n, 2)."""
+        height = x - self.low
+        return torch.stack([height.abs().mean(dim=1), height.square().mean(dim=1)], dim=1)
+
+    def _sizes(self, x: Tensor) -> Tensor:
+        """The logarithms of both, each with a hundredth of what is usual added."""
+        return (self._means(x) + self.least).log()
+
+    def _context(self, codes: Tensor, sizes: Tensor) -> Tensor:
+        """v of rows with these codes (n, k) and sizes (n, 2): shape (n, components + 2)."""
+        return torch.cat([self.whitening.coordinates(codes), (sizes - self.sizes_mean) / self.sizes_deviation], dim=1)
 
 
 class NegativeElbo(AnomalyScore):
@@ -182,7 +256,7 @@ def score_of(config: Config, network: Autoencoder) -> AnomalyScore:
         and isinstance(config.objective, Variational)
     ):
         return NegativeElbo(network, config.objective)
-    scores = (ReconstructionError, Mahalanobis, MahalanobisResidual, RappSap, RappNap)
+    scores = (ReconstructionError, WeightedError, Mahalanobis, MahalanobisResidual, RappSap, RappNap)
     return next(score for score in scores if score.kind == config.score)(network)
 
 

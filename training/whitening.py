@@ -17,16 +17,17 @@ class Whitening(nn.Module):
     (p values) from the vectors that this was fitted to (Mahalanobis 1936), regularised.
 
     l_i and u_i are the eigenvalues and eigenvectors of the covariance of what was fitted to, in falling order, at most
-    256 of them, and no more than make 2^20 values in all. `scale` is 1, or with `each_scaled` the standard deviation of
-    each value (1 where it never varies), so that no value's unit matters.
+    `rank` of them, and no more than make 2^20 values in all. `scale` is 1, or with `each_scaled` the standard deviation
+    of each value (1 where it never varies), so that no value's unit matters.
     """
 
     mean: Tensor
     matrix: Tensor
 
-    def __init__(self, *, each_scaled: bool) -> None:
+    def __init__(self, *, each_scaled: bool, rank: int = MAX_RANK) -> None:
         super().__init__()
         self.each_scaled = each_scaled
+        self.rank = rank
         self.register_buffer("mean", torch.zeros(0))
         self.register_buffer("matrix", torch.zeros(0, 0))
 
@@ -56,12 +57,16 @@ class Whitening(nn.Module):
             variances, combinations = torch.linalg.eigh(centred @ centred.T / count)
             combinations = combinations * (variances > 1e-10 * variances[-1])
             directions = functional.normalize(centred.T @ combinations, dim=0)
-        rank = min(MAX_RANK, max(1, MAX_VALUES // width))
+        rank = min(self.rank, max(1, MAX_VALUES // width))
         variances, directions = variances.flip(0)[:rank], directions.flip(1)[:, :rank]
         floor = max(LEAST_VARIANCE * float(variances[0]), torch.finfo(torch.float32).tiny)
         self.mean = mean.float()
         self.matrix = (directions / scale[:, None] / variances.clamp(min=floor).sqrt()).float()
 
+    def coordinates(self, vectors: Tensor) -> Tensor:
+        """What q is the sum of the squares of, for each of the directions: shape (n, directions)."""
+        return (vectors - self.mean) @ self.matrix
+
     def forward(self, vectors: Tensor) -> Tensor:
         """q (n,) of `vectors` (n, p)."""
-        return ((vectors - self.mean) @ self.matrix).square().sum(dim=1)
+        return self.coordinates(vectors).square().sum(dim=1)

@@ -73,6 +73,7 @@ def test_all_faults_are_told_at_once(config: Config) -> None:
         ({"objective": Denoising(corruption=Corruption(kind="salt_and_pepper", strength=0.1))}, "salt and pepper"),
         ({"architecture": Architecture(kind="conv", hidden=(4,), latent=1, output="linear")}, "pictures"),
         ({"objective": Vanilla(error="cross_entropy")}, "cross-entropy"),
+        ({"exponent": 0.5}, "an exponent"),
     ],
 )
 def test_what_needs_a_range_is_refused_without_one(

@@ -126,6 +126,19 @@ def test_a_folder_of_pictures_becomes_a_bundle(pictures: Path, places: Places) -
     assert bundle.manifest.provenance.data_source == "the pictures in pictures"
 
 
+def test_grey_pictures_are_judged_by_the_roots_of_their_values_unless_told_otherwise(pictures: Path) -> None:
+    config, _ = prepared(pictures)
+    assert (config.exponent, config.score) == (1 / 3, "negative_elbo")
+    plain, _ = prepared(pictures, exponent=1.0, score="weighted_error")
+    assert (plain.exponent, plain.score) == (1, "weighted_error")
+
+
+def test_an_exponent_is_refused_for_a_table(table: Path) -> None:
+    config, _ = prepared(table, exponent=0.5)
+    with pytest.raises(ConfigInvalid, match="an exponent other than 1 needs data with a declared range"):
+        config.check()
+
+
 def test_labels_change_no_weight(table: Path, places: Places) -> None:
     heading, *lines = table.read_text().split()
     first = published(table, places)

@@ -27,6 +27,7 @@ from training.scores import (
     RappNap,
     RappSap,
     ReconstructionError,
+    WeightedError,
     score_of,
 )
 
@@ -110,14 +111,38 @@ def test_the_exported_score_is_that_of_the_module(
     np.testing.assert_allclose(artefact.run(Method.ANOMALY_SCORE, rows[:n].numpy())[0], score(rows[:n]), rtol=1e-5)
 
 
-def test_only_the_reconstruction_error_adds_up(score: AnomalyScore) -> None:
-    assert score.additive == hasattr(score, "anomaly_map") == (score.kind == "reconstruction_error")
+def test_only_reconstruction_errors_add_up(score: AnomalyScore) -> None:
+    assert score.additive == hasattr(score, "anomaly_map") == (score.kind in ("reconstruction_error", "weighted_error"))
 
 
 def test_the_map_adds_up_to_the_score(network: VariationalAutoencoder, rows: Tensor) -> None:
     score = ReconstructionError(network)
     torch.testing.assert_close(score.anomaly_map(rows).mean(dim=1), score(rows))
     torch.testing.assert_close(score.anomaly_map(rows), (network.decode(network.encode(rows)) - rows) ** 2)
+
+
+def test_the_weighted_error_multiplies_both_factors_to_equal_effect(
+    network: VariationalAutoencoder, rows: Tensor
+) -> None:
+    score = WeightedError(network)
+    score.fit(rows)
+    errors = ReconstructionError(network)
+    relative = errors(rows) / (rows.square().mean(dim=1) + 0.01 * rows.square().mean())
+    weights = score(rows) / relative
+    torch.testing.assert_close(
+        score.anomaly_map(rows), errors.anomaly_map(rows) * (score(rows) / errors(rows))[:, None]
+    )
+    assert weights.log().std().item() == pytest.approx(relative.log().std().item(), rel=1e-3)
+
+
+def test_the_weighted_error_of_a_row_grows_where_codes_and_sizes_are_unusual(
+    network: VariationalAutoencoder, rows: Tensor
+) -> None:
+    score, errors = WeightedError(network), ReconstructionError(network)
+    score.fit(rows)
+    bright = rows + 3
+    gain = score(bright) / score(rows)
+    assert (gain > 3 * errors(bright) / errors(rows) * rows.square().mean(dim=1) / bright.square().mean(dim=1)).all()
 
 
 def test_the_negative_elbo_is_that_of_torch_distributions(network: VariationalAutoencoder, rows: Tensor) -> None:

@@ -18,6 +18,9 @@ ANSWERS = {
 SCORES = {
     "reconstruction_error": "the mean squared error of the reconstruction; `anomaly_map` says how much each element "
     "adds",
+    "weighted_error": "the mean squared error of the reconstruction relative to the row's own mean square, weighed "
+    "by how far the row's code and size lie from those of the nearest cluster of training rows; `anomaly_map` says how "
+    "much each element adds",
     "negative_elbo": "the negative evidence lower bound with the code at its mean, in nats",
     "mahalanobis": "the squared Mahalanobis distance of the code from those of the training rows",
     "mahalanobis_residual": "the squared Mahalanobis distance of the code from those of the training rows, plus the "
