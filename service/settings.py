@@ -58,9 +58,13 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _platforms(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """What many platforms set for every service, where `DIABOLO_WORKERS` says nothing."""
+        """What many platforms set for every service counts where nobody says anything of workers."""
         concurrency = os.environ.get("WEB_CONCURRENCY")
-        return {"workers": concurrency, **values} if concurrency else values
+        if not concurrency or "workers" in values:
+            return values
+        if not concurrency.isdecimal():
+            raise ValueError("WEB_CONCURRENCY: Input should be a valid integer, the number of worker processes")
+        return {**values, "workers": concurrency}
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

@@ -11,13 +11,12 @@ import os
 import signal
 import socket
 import sys
-from collections import deque
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from service.announcement import announce
+from service.balancer import Balancer, listen
 from service.channel import DRAIN, READY, open_channel
 from service.settings import Settings
 from service.worker_process import WorkerProcess
@@ -25,11 +24,8 @@ from service.worker_process import WorkerProcess
 __all__ = ["Supervisor", "next_pause", "supervise", "worker_count"]
 
 STARTUP_FAILURE = 3  # uvicorn's, so that one worker and several end alike
-BACKLOG = 2048
-ACCEPTS_AT_ONCE = 64
 MOST_WORKERS = 4
 GPU_NODES = ("/dev/nvidia0", "/dev/kfd")  # a wrong guess costs speed, and DIABOLO_WORKERS wins
-SILENT_SECONDS = 1.0
 LATE_SECONDS = 5
 TOGETHER_SECONDS = 10.0
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
@@ -47,18 +43,6 @@ def supervise(settings: Settings, workers: int, *, command: Sequence[str] = WORK
         logger.error("cannot listen on %s port %d: %s", settings.host, settings.port, (error.strerror or "").lower())
         raise SystemExit(STARTUP_FAILURE) from None
     raise SystemExit(asyncio.run(Supervisor(settings, listeners, workers=workers, command=command).run()))
-
-
-def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen on every address of `host` and do not block. Raises OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    listeners = [
-        socket.create_server(address[:2], family=family, backlog=BACKLOG)
-        for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found)
-    ]
-    for listener in listeners:
-        listener.setblocking(False)
-    return listeners
 
 
 def worker_count(settings: Settings) -> int:
@@ -88,13 +72,11 @@ class Supervisor:
         self, settings: Settings, listeners: list[socket.socket], *, workers: int, command: Sequence[str]
     ) -> None:
         self._settings = settings
-        self._listeners = listeners
+        self._workers: list[WorkerProcess] = []
+        self._balancer = Balancer(listeners, self._workers)
         self._port = listeners[0].getsockname()[1]
         self._count = workers
         self._command = command
-        self._workers: list[WorkerProcess] = []
-        self._waiting: deque[socket.socket] = deque()
-        self._accepting = False
         self._heard = self._announced = self._settled = False
         self._first_complete: float | None = None
         self._stopping, self._forced = asyncio.Event(), asyncio.Event()
@@ -113,7 +95,9 @@ class Supervisor:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._forced.wait(), 0 if self._code else self._settings.drain_delay)
         watchdog.cancel()
-        self._close()
+        self._balancer.close()
+        for worker in self._workers:
+            worker.release()
         _, late = await asyncio.wait(places, timeout=2 * self._settings.drain_seconds + LATE_SECONDS)
         if late:
             logger.error("%d workers did not end in time and are killed", len(late))
@@ -131,47 +115,36 @@ class Supervisor:
         for worker in self._workers:
             worker.kill()
 
-    def _close(self) -> None:
-        """Whoever came before this moment is passed on; nobody else is."""
-        if self._accepting:
-            for listener in self._listeners:
-                self._accept(listener, at_most=BACKLOG)
-        self._pause()
-        for listener in self._listeners:
-            listener.close()
-        self._listeners = []
-        for worker in self._workers:
-            worker.release()
-        for connection in self._waiting:
-            connection.close()
-        self._waiting.clear()
-
     async def _occupy(self) -> None:
         """One worker after the other, until the service stops."""
         pause = 0.0
         while not self._stopping.is_set():
-            started = asyncio.get_running_loop().time()
-            worker = await self._start()
-            code = await worker.process.wait()
-            self._bury(worker)
+            proven, end = await self._life()
             if self._stopping.is_set():
                 break
             if not self._heard:
-                logger.error("a worker could not start (exit code %d), and none has before", code)
+                logger.error("%s, and no worker has started before", end)
                 self._code = STARTUP_FAILURE
                 self._stopping.set()
                 break
-            lived = asyncio.get_running_loop().time() - started
-            pause = next_pause(pause, proven=worker.proven or lived > LONGEST_PAUSE_SECONDS)
-            logger.error(
-                "worker %d ended after %.0f s with %s; it is replaced%s",
-                worker.process.pid,
-                lived,
-                f"exit code {code}" if code >= 0 else signal.Signals(-code).name,
-                f" in {pause:g} s" if pause else "",
-            )
+            pause = next_pause(pause, proven=proven)
+            logger.error("%s; it is replaced%s", end, f" in {pause:g} s" if pause else "")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
+
+    async def _life(self) -> tuple[bool, str]:
+        """Whether a worker proved that it can start, and how it ended."""
+        born = asyncio.get_running_loop().time()
+        try:
+            worker = await self._start()
+        except OSError as error:
+            return False, f"a worker cannot be started: {error.strerror}"
+        code = await worker.process.wait()
+        self._bury(worker)
+        lived = asyncio.get_running_loop().time() - born
+        how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
+        end = f"worker {worker.process.pid} ended after {lived:.0f} s with {how}"
+        return worker.proven or lived > LONGEST_PAUSE_SECONDS, end
 
     async def _start(self) -> WorkerProcess:
         ours, theirs = open_channel()
@@ -208,7 +181,7 @@ class Supervisor:
         self._workers.remove(worker)
         self._start_is_over()
         while worker.untaken:
-            self._pass(worker.untaken.popleft())
+            self._balancer.hand_over(worker.untaken.popleft())
 
     def _hear(self, worker: WorkerProcess) -> None:
         """Called when a worker has reported, or ended."""
@@ -223,7 +196,7 @@ class Supervisor:
             loop.call_later(self._settings.drain_delay, worker.release)
         self._settle(loop.time())
         if self._settled or sum(other.report is not None for other in self._workers) == self._count:
-            self._resume()
+            self._open()
 
     def _settle(self, now: float) -> None:
         """All workers become ready together, so that none begins with all connections; but they wait only so long."""
@@ -233,76 +206,27 @@ class Supervisor:
         if complete == self._count or (complete and now > (self._first_complete or now) + TOGETHER_SECONDS):
             self._start_is_over()
 
-    def _start_is_over(self) -> None:
-        if not self._settled:
-            self._settled = True
-            for worker in self._workers:
-                worker.tell(READY)
-
-    def _accept(self, listener: socket.socket, at_most: int = ACCEPTS_AT_ONCE) -> None:
-        """Called when somebody knocks."""
-        for worker in self._workers:
-            worker.receive(asyncio.get_running_loop().time())  # who has left since makes room
-        for _ in range(at_most):
-            try:
-                connection, _ = listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                logger.error("no connection can be accepted: %s", error.strerror)
-                self._pause()
-                return
-            if not self._pass(connection):
-                return
-
-    def _pass(self, connection: socket.socket) -> bool:
-        """The connection is on its way to a worker, or waits for one; then nobody else is let in."""
-        now = asyncio.get_running_loop().time()
-        started = [worker for worker in self._workers if worker.report is not None]
-        if any(worker.offer(connection) for worker in sorted(started, key=partial(self._rank, now))):
-            return True
-        self._waiting.append(connection)
-        self._pause()
-        return False
-
-    def _rank(self, now: float, worker: WorkerProcess) -> tuple[int, int, int]:
-        """Workers that can answer come first, then who has fewest connections."""
-        assert worker.report is not None
-        if worker.report.leaving:
-            order = 3
-        elif now - worker.heard > SILENT_SECONDS:
-            order = 2
-        else:
-            order = int(self._settled and not worker.report.complete)
-        return order, worker.connections, worker.sent
-
-    def _resume(self) -> None:
-        """Connections are passed on again: somebody may take them."""
-        while self._waiting:
-            if not self._pass(self._waiting.popleft()):
-                return
+    def _open(self) -> None:
         if not self._announced:
             self._announced = True
             announce(self._settings, self._port)
-        if not self._accepting:
-            self._accepting = True
-            for listener in self._listeners:
-                asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+        self._balancer.open()
 
-    def _pause(self) -> None:
-        """Who comes now waits in the kernel."""
-        self._accepting = False
-        for listener in self._listeners:
-            asyncio.get_running_loop().remove_reader(listener)
+    def _start_is_over(self) -> None:
+        if not self._settled:
+            self._settled = self._balancer.only_complete = True
+            for worker in self._workers:
+                worker.tell(READY)
 
     async def _watch(self) -> None:
-        """Workers whose event loop has stopped are killed, for ever."""
+        """Workers whose event loop has stopped are killed, for ever; but not while they load for the first time, when
+        an import can hold up everything."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._settings.heartbeat_seconds / 4)
             for worker in self._workers:
                 worker.receive(loop.time())  # nobody is to blame for what this process was too slow to read
                 silent = loop.time() - worker.heard
-                if worker.report and not worker.released and silent > self._settings.heartbeat_seconds:
+                if worker.proven and not worker.released and silent > self._settings.heartbeat_seconds:
                     logger.error("worker %d has not been heard of for %.1f s", worker.process.pid, silent)
                     worker.kill()

@@ -82,7 +82,7 @@ class Worker(DrainingServer):
             except ConnectionError:
                 message, descriptors = b"", []
             if message == CONNECTION:
-                self._take(socket.socket(fileno=descriptors[0]))
+                self._take(descriptors)
             elif message == READY:
                 self._app.state.repository.held = False
             else:
@@ -92,9 +92,13 @@ class Worker(DrainingServer):
             asyncio.get_running_loop().remove_reader(self._channel)
         self._report()  # before a byte of the new connections is read: whoever did not report has read nothing
 
-    def _take(self, connection: socket.socket) -> None:
+    def _take(self, descriptors: list[int]) -> None:
         self._taken += 1
-        task = asyncio.get_running_loop().create_task(self._connect(connection))
+        if not descriptors:
+            logger.error("a connection was lost: this process has too many files open")
+            self._closed += 1
+            return
+        task = asyncio.get_running_loop().create_task(self._connect(socket.socket(fileno=descriptors[0])))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 

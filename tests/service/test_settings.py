@@ -85,6 +85,14 @@ def test_workers_are_told_by_our_variable_or_else_by_that_of_the_platform(
     assert Settings(workers=5).workers == 5
 
 
+def test_a_platform_that_asks_for_no_number_of_workers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "many")
+    with pytest.raises(ValidationError, match="WEB_CONCURRENCY: Input should be a valid integer"):
+        Settings()
+    monkeypatch.setenv("DIABOLO_WORKERS", "2")
+    assert Settings().workers == 2
+
+
 def test_all_faults_are_named_at_once_and_no_value_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("PORT", "secret"), ("DEVICE", "gpu"), ("POLL_SECONDS", "0"), ("MAX_ROWS", "-1")):
         monkeypatch.setenv(f"DIABOLO_{name}", value)
