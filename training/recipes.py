@@ -37,19 +37,21 @@ def fashion_vanilla() -> Config:
         architecture=Architecture(hidden=(400,), latent=64, activation="silu", layer_norm=True),
         objective=Vanilla(),
         fitting=Fitting(epochs=60, learning_rate=2e-3),
+        score="weighted_error",
     )
 
 
 def fashion_denoising() -> Config:
-    """A denoising autoencoder of clothes, against Gaussian noise of standard deviation 0.2, clipped."""
+    """A convolutional denoising autoencoder of clothes, against Gaussian noise of standard deviation 0.2, clipped."""
     return Config(
         recipe="fashion-denoising",
-        description="Denoising autoencoder of pictures of clothes (28 x 28 pixels, Fashion-MNIST)",
+        description="Convolutional denoising autoencoder of pictures of clothes (28 x 28 pixels, Fashion-MNIST)",
         source="fashion-mnist",
         splits=_MNIST_LAYOUT,
-        architecture=Architecture(hidden=(512,), latent=128, activation="silu", layer_norm=True),
+        architecture=Architecture(kind="conv", hidden=(16,), latent=196, activation="silu", layer_norm=True),
         objective=Denoising(corruption=Corruption(kind="gaussian", strength=0.2)),
-        fitting=Fitting(epochs=60, learning_rate=2e-3),
+        fitting=Fitting(epochs=16, batch_size=64, learning_rate=2e-3),
+        score="weighted_error",
     )
 
 
@@ -63,6 +65,7 @@ def fashion_linear() -> Config:
         architecture=Architecture(hidden=(), latent=64, output="linear"),
         objective=Linear(),
         fitting=Fitting(epochs=40),
+        score="weighted_error",
     )
 
 
@@ -73,9 +76,10 @@ def fashion_k_sparse() -> Config:
         description="k-sparse autoencoder of pictures of clothes (28 x 28 pixels, Fashion-MNIST), 32 of 400 values",
         source="fashion-mnist",
         splits=_MNIST_LAYOUT,
-        architecture=Architecture(hidden=(), latent=400, top_k=32),
+        architecture=Architecture(hidden=(), latent=400, code_activation="relu", top_k=32, tied=True),
         objective=KSparse(),
         fitting=Fitting(epochs=30, learning_rate=2e-3),
+        score="weighted_error",
     )
 
 
@@ -90,6 +94,7 @@ def fashion_kl_sparse() -> Config:
         objective=SparsePenalty(penalty="kl", target=0.05, weights=(0.6,)),
         # Sigmoids that saturate at first come back slowly.
         fitting=Fitting(epochs=60, learning_rate=2e-3),
+        score="weighted_error",
     )
 
 
@@ -103,6 +108,7 @@ def fashion_contractive() -> Config:
         architecture=Architecture(hidden=(), latent=256, code_activation="sigmoid", tied=True),
         objective=Contractive(weight=1e-5),
         fitting=Fitting(epochs=40, learning_rate=2e-3),
+        score="weighted_error",
     )
 
 
@@ -124,6 +130,7 @@ def fashion_conv() -> Config:
             )
         ),
         fitting=Fitting(epochs=20, learning_rate=2e-3),
+        score="weighted_error",
     )
 
 
@@ -136,7 +143,8 @@ def fashion_vae() -> Config:
         splits=_MNIST_LAYOUT,
         architecture=Architecture(hidden=(400,), latent=20),
         objective=Variational(),
-        fitting=Fitting(epochs=80),
+        fitting=Fitting(epochs=80, learning_rate=8e-3, patience=80),
+        score="weighted_error",
     )
 
 
@@ -150,6 +158,7 @@ def mnist_vanilla() -> Config:
         architecture=Architecture(hidden=(400,), latent=32, activation="silu", layer_norm=True),
         objective=Vanilla(),
         fitting=Fitting(epochs=60, learning_rate=2e-3),
+        score="weighted_error",
     )
 
 
@@ -162,7 +171,8 @@ def mnist_vae() -> Config:
         splits=_MNIST_LAYOUT,
         architecture=Architecture(hidden=(400,), latent=20),
         objective=Variational(),
-        fitting=Fitting(epochs=80),
+        fitting=Fitting(epochs=80, learning_rate=8e-3, patience=80),
+        score="weighted_error",
     )
 
 

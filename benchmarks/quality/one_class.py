@@ -1,6 +1,7 @@
 """One class of Fashion-MNIST is normal, the other nine are anomalies: the mean over the ten classes."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from benchmarks.quality.row import Check, Outcome, Reference, Row
 from benchmarks.quality.trained import fashion, trained
 from training.config import Fitting
 from training.corruption import Corruption
+from training.defaults import Choices, configuration_of
 from training.networks import Architecture
 from training.objectives import Denoising, Linear, Objective, Vanilla, Variational
 from training.scores import (
@@ -21,14 +23,18 @@ from training.scores import (
     RappNap,
     RappSap,
     ReconstructionError,
+    WeightedError,
 )
+from training.sources.files import Files
 
 SEEDS = (0, 1)
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 TRAIN_FILE = 60_000
 VALIDATION = 250
 GAMMA = 1 / 3
-FITTING = Fitting(epochs=20, learning_rate=2e-3, threads=1)
+EPOCHS = 20
+SCORE = "negative_elbo"
+FITTING = Fitting(epochs=EPOCHS, learning_rate=2e-3, threads=1)
 MLP = Architecture(hidden=(256,), latent=16, activation="silu", layer_norm=True)
 
 
@@ -38,9 +44,21 @@ class Candidate(NamedTuple):
     architecture: Architecture
     objective: Objective
     gamma: float
+    fitting: Fitting = FITTING
 
 
-OURS = Candidate(MLP, Variational(likelihood="gaussian", spread=2.0), GAMMA)
+def default() -> Candidate:
+    """What a user gets who has pictures of one class and says no more than `--epochs 20`."""
+    data, labels = fashion(), fashion().labels
+    assert labels is not None  # Fashion-MNIST has them
+    own = replace(data, features=data.features[:TRAIN_FILE][labels[:TRAIN_FILE] == 0], labels=None, own_test=None)
+    config = configuration_of(own, Files(path="pictures"), Choices(epochs=EPOCHS), name="one-class")
+    assert config.score == SCORE
+    return Candidate(
+        config.architecture, config.objective, config.exponent, replace(config.fitting, threads=FITTING.threads)
+    )
+
+
 LINEAR = Architecture(hidden=(), latent=16, output="linear")
 NOISE = Denoising(corruption=Corruption(kind="gaussian", strength=0.5))
 OTHERS = {
@@ -50,7 +68,7 @@ OTHERS = {
     "vanilla, cube roots": Candidate(MLP, Vanilla(), GAMMA),
     "denoising": Candidate(MLP, NOISE, 1.0),
     "denoising, cube roots": Candidate(MLP, NOISE, GAMMA),
-    "variational": Candidate(MLP, OURS.objective, 1.0),
+    "variational": Candidate(MLP, Variational(likelihood="gaussian", spread=2.0), 1.0),
 }
 
 
@@ -62,9 +80,19 @@ def areas(candidate: Candidate, normal: int, *, seed: int) -> dict[str, float]:
     own = rows[:TRAIN_FILE][labels[:TRAIN_FILE] == normal]
     train, test = own[:-VALIDATION], rows[TRAIN_FILE:]
     network = trained(
-        candidate.architecture, candidate.objective, FITTING, train=train, validation=own[-VALIDATION:], seed=seed
+        candidate.architecture,
+        candidate.objective,
+        candidate.fitting,
+        train=train,
+        validation=own[-VALIDATION:],
+        seed=seed,
     )
-    scores: list[AnomalyScore] = [ReconstructionError(network), Mahalanobis(network), MahalanobisResidual(network)]
+    scores: list[AnomalyScore] = [
+        ReconstructionError(network),
+        WeightedError(network),
+        Mahalanobis(network),
+        MahalanobisResidual(network),
+    ]
     if candidate.architecture.hidden:
         scores += [RappSap(network), RappNap(network)]
     if isinstance(candidate.objective, Variational):
@@ -100,16 +128,18 @@ def ridge(normal: int) -> float:
 
 def measure(full: bool) -> Outcome:
     """Two seeds of ours; the other families with every score where `full`."""
-    ours = [[areas(OURS, normal, seed=seed) for normal in range(len(CLASSES))] for seed in SEEDS]
+    defaults = default()
+    ours = [[areas(defaults, normal, seed=seed) for normal in range(len(CLASSES))] for seed in SEEDS]
     table = [("family", "score", *CLASSES, "mean"), *_lines("**ours**: variational, cube roots", ours[0])]
     for name, candidate in OTHERS.items() if full else ():
         table += _lines(name, [areas(candidate, normal, seed=0) for normal in range(len(CLASSES))])
-    figures = tuple(float(np.mean([found["negative_elbo"] for found in of_seed])) for of_seed in ours)
+    figures = tuple(float(np.mean([found[SCORE] for found in of_seed])) for of_seed in ours)
     return Outcome(
         setting="Fashion-MNIST: trained on the rows of one class of the train file (5,750, and 250 to stop by), tested "
         "on the whole test file, 1,000 normal rows and 9,000 anomalies; the mean over the ten classes. One setting for "
-        "all: a variational autoencoder, 784-256-16, Gaussian likelihood of standard deviation 2, 20 epochs, of the "
-        "cube roots of grey values, scored by the negative ELBO. The table is of seed 0",
+        "all, what `diabolo train --data PICTURES --epochs 20` gives: a variational autoencoder, 784-392-8, Gaussian "
+        "likelihood of standard deviation 2, of the cube roots of grey values, scored by the negative ELBO. The table "
+        "is of seed 0",
         seeds=SEEDS,
         checks=(Check(what="AUROC, mean of 10 classes", figures=figures, bound=0.936, at_most=False),),
         references=(
@@ -146,7 +176,9 @@ NOTES = (
     "NAP, 0.898 by the reconstruction error), masking and plain autoencoders (0.895) with 512 hidden units stayed "
     "behind.",
     "Over all ten classes of those rows a standard deviation of 1.5 and 10 epochs gave 0.9393, and 0.9358 on the test "
-    "file (three seeds), which missed. After that 2.0 and 20 epochs were chosen, with 0.9439 on those rows.",
+    "file (three seeds), which missed. After that 2.0 and 20 epochs were chosen, with 0.9439 on those rows, and "
+    "784-256-16 gave 0.9399 on the test file. This is the default for grey pictures since; over classes 0, 6 and 8 of "
+    "those rows its 8 values gave 0.921 where 16 gave 0.920, and 60 epochs of 16 values 0.923.",
 )
 
 ROW = Row(
