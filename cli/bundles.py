@@ -34,7 +34,9 @@ def verify(
         list[Path] | None, typer.Argument(help="Folders <name>/<version>; all of the models folder if none.")
     ] = None,
     models_dir: ModelsDir = Path("models"),
-    replay: Annotated[bool, typer.Option(help="Also run each program on its golden probe (needs torch).")] = True,
+    replay: Annotated[
+        bool, typer.Option(help="Also run each artefact on the golden probe, in every runtime installed.")
+    ] = True,
 ) -> None:
     """Check bundles in full; exit code 1 if any is not sound."""
     from bundle.errors import BundleError
@@ -43,10 +45,13 @@ def verify(
     def check(bundle: Bundle) -> str:
         if not replay:
             return ""
-        from service.engine.runtimes.torchscript import TorchScriptRuntime, resolve_device
+        from service.engine.runtimes.selection import runtime_opener, runtimes_of
 
-        runtime = TorchScriptRuntime(bundle, device=resolve_device("auto"))
-        return f", replayed on {runtime.device} within {bundle.golden.replay(runtime.run):.1e}"
+        replayed = []
+        for name in runtimes_of(bundle):
+            runtime = runtime_opener(name, device="auto")(bundle)
+            replayed.append(f"on {runtime.device} in {name} within {bundle.golden.replay(runtime.run):.1e}")
+        return f", replayed {', '.join(replayed)}"
 
     sound = True
     if not paths and not models_dir.is_dir():

@@ -8,7 +8,7 @@ from bundle.errors import ArtefactMissing
 from bundle.read import Bundle, read_bundle
 from service.app import create_app
 from service.engine.runtimes import selection
-from service.engine.runtimes.selection import RuntimeName, check_installed, may_use_gpu, runtime_opener
+from service.engine.runtimes.selection import RuntimeName, check_installed, may_use_gpu, runtime_opener, runtimes_of
 from service.settings import Settings
 from tests.bundle_factory import publish
 from tests.service.graphs import onnx_bundle
@@ -110,6 +110,18 @@ def test_a_runtime_that_is_not_installed_is_named(
         with pytest.raises(ModuleNotFoundError) as error:
             check_installed(runtime)
         assert error.value.name == missing
+
+
+def test_a_bundle_is_replayed_by_every_runtime_that_is_installed_and_can(
+    bundles: dict[bool, Bundle], machine: pytest.MonkeyPatch
+) -> None:
+    install(machine, BOTH)
+    assert runtimes_of(bundles[True]) == ["torchscript", "onnx"]
+    assert runtimes_of(bundles[False]) == ["torchscript"]
+    install(machine, frozenset({"onnxruntime"}))
+    assert runtimes_of(bundles[True]) == ["onnx"]
+    with pytest.raises(ModuleNotFoundError, match="torch"):
+        runtimes_of(bundles[False])
 
 
 def test_onnx_on_a_gpu_is_refused_by_the_settings() -> None:

@@ -8,7 +8,7 @@ from bundle.errors import ArtefactMissing
 from bundle.read import Bundle
 from service.engine.runtimes import OpenRuntime, Runtime
 
-__all__ = ["RuntimeName", "check_installed", "may_use_gpu", "runtime_opener"]
+__all__ = ["RuntimeName", "check_installed", "may_use_gpu", "runtime_opener", "runtimes_of"]
 
 RuntimeName = Literal["auto", "torchscript", "onnx"]
 PACKAGES: dict[RuntimeName, tuple[str, ...]] = {
@@ -24,6 +24,17 @@ def check_installed(runtime: RuntimeName) -> None:
     packages = PACKAGES[runtime]
     if not any(map(_installed, packages)):
         raise ModuleNotFoundError(f"No module named {packages[0]!r}", name=packages[0])
+
+
+def runtimes_of(bundle: Bundle) -> list[RuntimeName]:
+    """The runtimes, of those installed, that can open the bundle. Raises ModuleNotFoundError when there is none."""
+    names: list[RuntimeName] = ["torchscript", "onnx"]
+    found: list[RuntimeName] = [
+        name for name in names if name in bundle.manifest.artefacts and all(map(_installed, PACKAGES[name]))
+    ]
+    if not found:
+        check_installed("torchscript")
+    return found
 
 
 def may_use_gpu(device: str) -> bool:
