@@ -127,7 +127,7 @@ def test_the_weighted_error_multiplies_both_factors_to_equal_effect(
     score = WeightedError(network)
     score.fit(rows)
     errors = ReconstructionError(network)
-    relative = errors(rows) / (rows.square().mean(dim=1) + 0.01 * rows.square().mean())
+    relative = errors(rows) / (rows.square().mean(dim=1) + 0.01 * rows.square().mean()).sqrt()
     weights = score(rows) / relative
     torch.testing.assert_close(
         score.anomaly_map(rows), errors.anomaly_map(rows) * (score(rows) / errors(rows))[:, None]
@@ -142,7 +142,8 @@ def test_the_weighted_error_of_a_row_grows_where_codes_and_sizes_are_unusual(
     score.fit(rows)
     bright = rows + 3
     gain = score(bright) / score(rows)
-    assert (gain > 3 * errors(bright) / errors(rows) * rows.square().mean(dim=1) / bright.square().mean(dim=1)).all()
+    sizes = rows.square().mean(dim=1).sqrt(), bright.square().mean(dim=1).sqrt()
+    assert (gain > 3 * errors(bright) / errors(rows) * sizes[0] / sizes[1]).all()
 
 
 def test_the_negative_elbo_is_that_of_torch_distributions(network: VariationalAutoencoder, rows: Tensor) -> None:
