@@ -23,6 +23,7 @@ __all__ = ["connections_of", "descendants"]
 
 CONNECTIONS = (4, 16, 64)
 SECONDS, ROUNDS, WORKERS = 2, 5, 2
+SETTLED = 0.5  # until the connections of a load have ended for everybody
 ESTABLISHED = "01"
 
 
@@ -54,6 +55,7 @@ def measure(pid: int, port: int, connections: int) -> str:
         time.sleep(SECONDS / 2)
         counts = sorted(connections_of([*descendants(pid)], port).values(), reverse=True)[:WORKERS]
         output, _ = load.communicate()
+    time.sleep(SETTLED)
     speed = next(line.split()[1] for line in output.splitlines() if line.startswith("Requests/sec"))
     return f"{' + '.join(map(str, counts))} ({float(speed):.0f})"
 
