@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from service.api.catalog import catalog_router
+from service.api.compression import Compression
 from service.api.health import health_router
 from service.api.openapi import correct_openapi
 from service.api.operations import operations_router
@@ -79,6 +80,8 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     app.state.repository = repository
     app.state.draining = False
     app.state.stopping = stopping
+    if settings.compress_bytes:
+        app.add_middleware(Compression, min_bytes=settings.compress_bytes)
     app.add_middleware(RequestId)
     handle_problems(app)
     app.include_router(operations_router(repository, settings, stopping=stopping))

@@ -40,6 +40,11 @@ class Settings(BaseSettings):
     strict: bool = Field(False, description="a refused bundle at start is fatal")
     max_body_bytes: int = Field(32 * 2**20, gt=0, description="the largest body that is read, in bytes")
     max_line_bytes: int = Field(2**20, gt=0, description="the longest line of a stream, in bytes")
+    compress_bytes: int = Field(
+        1024,
+        ge=0,
+        description="JSON answers from so many bytes on are compressed where the client can read that; 0: none",
+    )
     max_rows: int = Field(4096, gt=0, description="the most rows in one request")
     max_pixels: int = Field(2**24, gt=0, description="the largest image that is decoded, in pixels")
     max_batch_rows: int = Field(256, gt=0, description="the most rows in one forward pass")

@@ -1,10 +1,11 @@
-"""Content codings: what a compressed body holds, piece by piece, while it comes."""
+"""Content codings: what a compressed body holds, piece by piece, while it comes; and answers compressed in turn."""
 
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
 
+from backports import zstd
 from fastapi import Request
 
 from service.errors import MalformedBody, UnsupportedMediaType
@@ -51,14 +52,17 @@ class Inflater:
         return piece
 
 
+# 8 MiB of memory, which is what a decoder has to have for HTTP (RFC 9659, section 3).
+ZSTD_WINDOW_LOG = 23
 # zlib's windowBits: with 16 more it is gzip's format, else zlib's, which HTTP calls deflate (RFC 9110, section 8.4.1).
 DECOMPRESSORS: Mapping[str, Callable[[], Decompressor]] = {
     "gzip": lambda: Inflater(zlib.MAX_WBITS | 16),
     "x-gzip": lambda: Inflater(zlib.MAX_WBITS | 16),
     "deflate": lambda: Inflater(zlib.MAX_WBITS),
+    "zstd": lambda: zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}),
 }
-DAMAGES = (zlib.error,)
-READ = "gzip, deflate"
+DAMAGES = (zlib.error, zstd.ZstdError)
+READ = "gzip, deflate, zstd"
 
 
 def content_coding(request: Request) -> str:
@@ -66,7 +70,7 @@ def content_coding(request: Request) -> str:
     coding = request.headers.get("content-encoding", IDENTITY).strip().lower()
     if coding != IDENTITY and coding not in DECOMPRESSORS:
         raise UnsupportedMediaType(
-            f"the body is compressed as {coding[:40]!r}; gzip and deflate are read",
+            f"the body is compressed as {coding[:40]!r}; {READ} are read",
             headers={"Accept-Encoding": READ},
         )
     return coding

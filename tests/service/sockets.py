@@ -85,12 +85,16 @@ class Stream:
         self.fields = {name.lower(): value for name, _, value in (field.partition(": ") for field in fields if field)}
         return int(status.split()[1])
 
+    async def piece(self) -> bytes:
+        """The next piece of the answer as it came, empty at its end."""
+        size = int(await self._reader.readuntil(b"\r\n"), 16)
+        return (await self._reader.readexactly(size + 2))[:-2]
+
     async def line(self) -> Any:
         """The next line of the answer, parsed, or None at its end."""
         while b"\n" not in self._rest:
-            size = int(await self._reader.readuntil(b"\r\n"), 16)
-            piece = (await self._reader.readexactly(size + 2))[:-2]
-            if not size:
+            piece = await self.piece()
+            if not piece:
                 assert not self._rest, "half a line"
                 return None
             self._rest += piece

@@ -30,7 +30,7 @@ async def answer_of(served: Served, path: str, answer: type[BaseModel], /, **fie
     operation_id = path.rpartition("/")[2].replace("-", "_") + ("_version" if "/versions/" in path else "")
     assert_valid(served.app.openapi(), operation_id, response)
     assert response.headers["content-type"] == "application/json"
-    assert (response.headers["cache-control"], response.headers["vary"]) == ("no-store", "Accept")
+    assert (response.headers["cache-control"], response.headers["vary"]) == ("no-store", "Accept, Accept-Encoding")
     model = served.repository.get(path.partition("/")[0], path.split("/")[2] if "/versions/" in path else None)
     assert (found.pop("model"), found.pop("version")) == (model.manifest.name, model.manifest.version)
     assert found.pop("digest") == model.digest

@@ -11,6 +11,7 @@ from service.settings import Settings, warn_of_unknown_variables
 
 def test_the_names_are_pinned_because_deployments_depend_on_them() -> None:
     assert set(Settings.model_fields) == {
+        "compress_bytes",
         "device",
         "drain_delay",
         "drain_seconds",
