@@ -1,6 +1,7 @@
 """The app over tiny bundles, in this process: a real folder, a fake runtime, no socket."""
 
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from tests.bundle_factory import make_files, publish
 from tests.service.programs import FakeRuntime, Program
 from tests.service.repositories import publish_wide, run_wide
 
-__all__ = ["ROWS", "Served", "assert_problem", "assert_valid", "publish_all", "serving"]
+__all__ = ["ROWS", "Served", "assert_problem", "assert_valid", "problem_of_line", "publish_all", "serving"]
 
 # Two rows of the tiny bundle, exact in float32 and in JSON.
 ROWS = [[0.0, 0.25, 0.5, 1.0], [1.0, 0.5, 0.25, 0.0]]
@@ -111,3 +112,12 @@ def assert_problem(response: httpx.Response, error: type[ServiceError]) -> dict[
     else:
         assert "retry-after" not in response.headers
     return problem
+
+
+async def problem_of_line(served: Served, path: str, line: str) -> httpx.Response:
+    """The problem that a stream of this line has in its place, as if it were a response of its own."""
+    response = await served.post(path, content=line.encode(), headers={"Content-Type": "application/x-ndjson"})
+    problem = json.loads(response.text.splitlines()[0])["problem"]
+    fields = {"Content-Type": "application/problem+json", "X-Request-ID": response.headers["x-request-id"]}
+    fields["Cache-Control"] = response.headers["cache-control"]
+    return httpx.Response(problem["status"], json=problem, headers=fields, request=response.request)

@@ -21,15 +21,10 @@ from service.engine.repository import Repository
 from service.errors import ServiceError, error_classes
 from service.settings import Settings
 from tests.service.programs import Program
-from tests.service.serving import ROWS, Served, assert_problem, serving
+from tests.service.serving import ROWS, Served, assert_problem, problem_of_line, serving
 
-LIMITS: dict[str, Any] = {
-    "max_rows": 8,
-    "max_pending_rows": 8,
-    "max_body_bytes": 2_000,
-    "max_pixels": 100,
-    "max_line_bytes": 40,
-}
+LIMITS: dict[str, Any] = {"max_rows": 8, "max_pending_rows": 8, "max_body_bytes": 2_000, "max_pixels": 100}
+LIMITS["max_line_bytes"] = 40
 # A value that bodies hold and no problem document may repeat.
 VALUE = 0.7314159
 ROW = [VALUE] * 4
@@ -71,16 +66,6 @@ async def too_many_pixels(served: Served) -> httpx.Response:
     return await served.post("tiny/encode", content=buffer.getvalue(), headers={"Content-Type": "image/png"})
 
 
-async def line_too_long(served: Served) -> httpx.Response:
-    """The problem of the first line, as a response of its own: lines are refused within a stream."""
-    content = json.dumps([VALUE] * 40).encode()
-    response = await served.post("tiny/encode", content=content, headers={"Content-Type": "application/x-ndjson"})
-    problem = json.loads(response.text.splitlines()[0])["problem"]
-    fields = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
-    fields["X-Request-ID"] = response.headers["x-request-id"]
-    return httpx.Response(problem["status"], json=problem, headers=fields, request=response.request)
-
-
 Refused = Callable[[Served], Awaitable[httpx.Response]]
 REQUESTS: dict[type[ServiceError], Refused] = {
     errors.MalformedBody: lambda served: served.post("tiny/encode", content=f'{{"inputs": [[{VALUE}'.encode()),
@@ -93,7 +78,7 @@ REQUESTS: dict[type[ServiceError], Refused] = {
     errors.OperationNotSupported: lambda served: post(served, "tiny/sample", count=1),
     errors.NotCalibrated: lambda served: post(served, "raw/anomaly-score", inputs=[ROW], alpha=0.1),
     errors.BodyTooLarge: lambda served: post(served, "tiny/encode", inputs=[ROW] * 100),
-    errors.LineTooLong: line_too_long,
+    errors.LineTooLong: lambda served: problem_of_line(served, "tiny/encode", json.dumps([VALUE] * 40)),
     errors.TooManyRows: lambda served: post(served, "tiny/encode", inputs=[ROW] * 9),
     errors.TooManyPixels: too_many_pixels,
     errors.UnsupportedMediaType: lambda served: served.post("tiny/encode", headers={"Content-Type": "text/csv"}),
