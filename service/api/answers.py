@@ -46,16 +46,23 @@ class Answer:
         """Numbers in all arrays."""
         return sum(value.size for value in self.fields.values() if isinstance(value, np.ndarray))
 
+    def printed(self, decimals: int | None) -> Mapping[str, object]:
+        """The fields as JSON shows them: as they are, or all floats rounded to so many decimals."""
+        if decimals is None:
+            return self.fields
+        return {name: _rounded(value, decimals) for name, value in self.fields.items()}
 
-def render(answer: Answer, media: Media, *, model: LoadedModel, request_id: str) -> Response:
-    """The response: JSON with everything, or the main array or the picture with the rest in `Diabolo-*` fields.
 
-    What is too long for a response field is named in `Diabolo-Omitted`.
+def render(
+    answer: Answer, media: Media, *, model: LoadedModel, request_id: str, decimals: int | None = None
+) -> Response:
+    """The response: JSON with everything, its numbers rounded to `decimals` if any are named; or the main array or the
+    picture, with the rest in `Diabolo-*` fields. What is too long for such a field is named in `Diabolo-Omitted`.
     """
     identity = identity_of(model)
     headers = {"Cache-Control": "no-store", "Vary": "Accept"}
     if media is Media.JSON:
-        document = {**identity, "request_id": request_id, **answer.fields, "warnings": list(answer.warnings)}
+        document = {**identity, "request_id": request_id, **answer.printed(decimals), "warnings": list(answer.warnings)}
         content = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
         return Response(content, headers=headers, media_type=media)
 
@@ -81,10 +88,10 @@ def identity_of(model: LoadedModel) -> dict[str, object]:
     return {"model": model.manifest.name, "version": model.manifest.version, "digest": model.digest}
 
 
-def row_members(answer: Answer) -> list[bytes]:
+def row_members(answer: Answer, *, decimals: int | None = None) -> list[bytes]:
     """What the answer says about each row, as members of a JSON object, for example `"output":[0.5,1.0],"error":0.25`:
     the fields of the JSON answer under their names in the singular, the numbers as printed there."""
-    columns = {SINGULAR[name]: value for name, value in answer.fields.items() if name in SINGULAR}
+    columns = {SINGULAR[name]: value for name, value in answer.printed(decimals).items() if name in SINGULAR}
     template = b",".join(
         b'"%b":%b' % (name.encode(), b"[%b]" if _is_matrix(value) else b"%b") for name, value in columns.items()
     )
@@ -98,10 +105,19 @@ def _texts(values: object) -> list[bytes]:
     return text[2:-2].split(b"],[") if _is_matrix(values) else text[1:-1].split(b",")
 
 
-def constant_fields(answer: Answer, *, model: LoadedModel) -> dict[str, str]:
+def constant_fields(answer: Answer, *, model: LoadedModel, decimals: int | None = None) -> dict[str, str]:
     """Response fields for what is the same for every row: the bundle, and what it decides by."""
-    constant = {name: value for name, value in answer.fields.items() if name not in SINGULAR}
+    constant = {name: value for name, value in answer.printed(decimals).items() if name not in SINGULAR}
     return {_field_name(name): _field_value(value) for name, value in {**identity_of(model), **constant}.items()}
+
+
+def _rounded(value: object, decimals: int) -> object:
+    """The nearest number of so many decimals, in the type that it had: float32 are then printed with no more of them.
+    Other values as they are."""
+    if not isinstance(value, np.ndarray | np.floating) or value.dtype.kind != "f":
+        return value
+    # In float64, where scaling a float32 by 10^8 or less is exact (24 bits and the 19 of 5^8). No zero is negative.
+    return (np.round(value.astype(np.float64), decimals) + 0.0).astype(value.dtype)
 
 
 def _is_matrix(value: object) -> bool:

@@ -103,7 +103,14 @@ async def _respond(
     if media is Media.PNG and adapter.operation is Operation.ANOMALY_SCORE:
         call = call._replace(parameters=call.parameters.model_copy(update={"maps": True}))
     answer = await adapter.carry_out(model, call, settings.max_rows)
-    write = partial(render, answer, media, model=model, request_id=request_id_of(request.scope))
+    write = partial(
+        render,
+        answer,
+        media,
+        model=model,
+        request_id=request_id_of(request.scope),
+        decimals=call.parameters.decimals,
+    )
     return write() if answer.size <= LARGE_ANSWER_NUMBERS else await asyncio.to_thread(write)
 
 

@@ -58,6 +58,14 @@ End = Annotated[
 ]
 Matrix = Annotated[Any, _array("float32 rows", {"type": "array", "items": _NUMBER})]
 Vector = Annotated[Any, _array("one number per row", _NUMBER)]
+Decimals = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        le=8,
+        description="round the numbers of a JSON answer to so many decimals; without it they are exact, every float32",
+    ),
+]
 
 # The examples are for an imagined bundle with rows of four values and codes of two.
 _ROW: list[JsonValue] = [0.0, 0.25, 0.5, 1.0]
@@ -82,6 +90,7 @@ class EncodeRequest(OperationRequest):
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": [_ROW]}]})
     inputs: Rows
     log_variances: bool = Field(False, description="also answer log-variances; variational bundles only")
+    decimals: Decimals = None
 
 
 class DecodeRequest(OperationRequest):
@@ -89,6 +98,7 @@ class DecodeRequest(OperationRequest):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"latents": [_CODE]}]})
     latents: CodeRows
+    decimals: Decimals = None
 
 
 class ReconstructRequest(OperationRequest):
@@ -96,6 +106,7 @@ class ReconstructRequest(OperationRequest):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": [_ROW]}]})
     inputs: Rows
+    decimals: Decimals = None
 
 
 class DenoiseRequest(OperationRequest):
@@ -103,6 +114,7 @@ class DenoiseRequest(OperationRequest):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": [[0.1, 0.19, 0.62, 0.93]]}]})
     inputs: Rows
+    decimals: Decimals = None
 
 
 class AnomalyScoreRequest(OperationRequest):
@@ -122,6 +134,7 @@ class AnomalyScoreRequest(OperationRequest):
         description="flag rows whose score is above this, instead of by alpha",
     )
     maps: bool = Field(False, description="also answer each element's share of the score; additive scores only")
+    decimals: Decimals = None
 
     @model_validator(mode="after")
     def _one_policy(self) -> Self:
@@ -142,6 +155,7 @@ class SampleRequest(OperationRequest):
         0, ge=0, le=MAX_SEED, description="the number of the first row: row i depends on offset + i alone"
     )
     temperature: float = Field(1, ge=0, le=100, description="the standard deviation of the noise")
+    decimals: Decimals = None
 
 
 class InterpolateRequest(OperationRequest):
@@ -155,6 +169,7 @@ class InterpolateRequest(OperationRequest):
     end: End
     steps: int = Field(ge=2, description="rows to answer, both ends included")
     method: Literal["linear", "slerp"] = Field("linear", description="a straight path, or along an arc")
+    decimals: Decimals = None
 
 
 class Answer(BaseModel):

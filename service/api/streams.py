@@ -66,7 +66,11 @@ async def stream(
         instance=instance_of(request),
         request_id=request_id_of(request.scope),
     ).answers(unpacked(request.stream(), coding))
-    headers = {"Cache-Control": "no-store", "Vary": "Accept", **constant_fields(tried, model=model)}
+    headers = {
+        "Cache-Control": "no-store",
+        "Vary": "Accept",
+        **constant_fields(tried, model=model, decimals=parameters.decimals),
+    }
     if constant:
         headers["Diabolo-Warnings"] = " / ".join(constant)
     return _Streamed(answers, headers=headers, media_type=Media.NDJSON)
@@ -194,7 +198,7 @@ class RowStream:
             return await asyncio.to_thread(write) if answer.size > LARGE_ANSWER_NUMBERS else write()
 
     def _members(self, answer: Answer, rows: Floats) -> list[bytes | ServiceError]:
-        members = row_members(answer)
+        members = row_members(answer, decimals=self.parameters.decimals)
         if self.tensor == "inputs" and range_warning(self.model, rows) is not None:
             for place in range(len(rows)):
                 if (warning := range_warning(self.model, rows[place : place + 1])) is not None:

@@ -46,6 +46,7 @@ QUERY = {
     "alpha": ("tiny", "0.5"),
     "threshold": ("tiny", "1"),
     "maps": ("tiny", "true"),
+    "decimals": ("denoiser", "2"),
 }
 
 
