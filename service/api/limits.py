@@ -7,11 +7,14 @@ from fastapi import Request
 from service.api.codings import IDENTITY, content_coding, unpacked
 from service.errors import BodyTooLarge
 
-__all__ = ["LARGE_ANSWER_NUMBERS", "LARGE_BODY_BYTES", "read_body"]
+__all__ = ["LARGE_ANSWER_NUMBERS", "LARGE_BODY_BYTES", "LARGE_DRAWN_PIXELS", "LARGE_READ_PIXELS", "read_body"]
 
 # Above these sizes a body is parsed, and an answer written, off the event loop: neighbours must not wait for them.
 LARGE_BODY_BYTES = 256_000
 LARGE_ANSWER_NUMBERS = 64_000
+# The same for pictures, which are large by what they hold: drawing them takes longer than writing numbers.
+LARGE_READ_PIXELS = 64_000
+LARGE_DRAWN_PIXELS = 10_000
 
 
 async def read_body(request: Request, *, limit: int) -> bytes:

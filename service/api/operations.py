@@ -12,11 +12,17 @@ from bundle.operations import Operation
 from service.api.adapters import ADAPTERS, Adapter
 from service.api.answers import SINGULAR, render
 from service.api.direct import DirectRoute
-from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES, read_body
+from service.api.limits import (
+    LARGE_ANSWER_NUMBERS,
+    LARGE_BODY_BYTES,
+    LARGE_DRAWN_PIXELS,
+    LARGE_READ_PIXELS,
+    read_body,
+)
 from service.api.media import Media, answer_media, body_media, is_stream
 from service.api.problems import problem_responses
 from service.api.request_id import request_id_of
-from service.api.requests import Body, parse
+from service.api.requests import IMAGE_FORMATS, Body, parse
 from service.api.streams import stream
 from service.engine.loaded import LoadedModel
 from service.engine.repository import Repository
@@ -99,7 +105,9 @@ async def _respond(
         spec=model.manifest.input,
         max_pixels=settings.max_pixels,
     )
-    call = read() if len(content) <= LARGE_BODY_BYTES else await asyncio.to_thread(read)
+    large_picture = body.media in IMAGE_FORMATS and model.manifest.input.size > LARGE_READ_PIXELS
+    large = large_picture or len(content) > LARGE_BODY_BYTES
+    call = await asyncio.to_thread(read) if large else read()
     if media is Media.PNG and adapter.operation is Operation.ANOMALY_SCORE:
         call = call._replace(parameters=call.parameters.model_copy(update={"maps": True}))
     answer = await adapter.carry_out(model, call, settings.max_rows)
@@ -111,7 +119,8 @@ async def _respond(
         request_id=request_id_of(request.scope),
         decimals=call.parameters.decimals,
     )
-    return write() if answer.size <= LARGE_ANSWER_NUMBERS else await asyncio.to_thread(write)
+    most = LARGE_DRAWN_PIXELS if media is Media.PNG else LARGE_ANSWER_NUMBERS
+    return write() if answer.size <= most else await asyncio.to_thread(write)
 
 
 def _problems(adapter: Adapter[Any]) -> dict[int | str, dict[str, Any]]:

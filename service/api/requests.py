@@ -17,7 +17,7 @@ from service.codecs.pointers import escape
 from service.codecs.rows import RowSpec
 from service.errors import Fault, InvalidContent, MalformedBody
 
-__all__ = ["Body", "Call", "load_json", "parameters_from", "parse", "validate"]
+__all__ = ["IMAGE_FORMATS", "Body", "Call", "load_json", "parameters_from", "parse", "validate"]
 
 R = TypeVar("R", bound=OperationRequest)
 M = TypeVar("M", bound=BaseModel)

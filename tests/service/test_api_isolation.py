@@ -1,6 +1,7 @@
 """What one request does to others: nothing. Bad neighbours, bugs, large bodies, and threads that are all busy."""
 
 import asyncio
+import io
 import json
 import logging
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from bundle.calibration import Floats
 from bundle.operations import Method
@@ -240,6 +242,29 @@ async def test_large_bodies_and_answers_go_through_a_thread_and_come_out_the_sam
     for one, other in zip(here, there, strict=True):
         assert one.pop("request_id") != other.pop("request_id")
         assert one == other
+
+
+@pytest.mark.parametrize(("read", "drawn"), [(3, 4), (4, 3), (3, 3), (4, 4)])
+async def test_pictures_are_large_by_what_they_hold_and_then_go_through_a_thread(
+    served: Served, monkeypatch: pytest.MonkeyPatch, read: int, drawn: int
+) -> None:
+    """The tiny bundle's pictures have four pixels, of which a file of any size tells nothing."""
+    buffer = io.BytesIO()
+    Image.new("L", (2, 2), 128).save(buffer, format="PNG")
+    fields = {"Content-Type": "image/png", "Accept": "image/png"}
+    here = await served.post("tiny/reconstruct", content=buffer.getvalue(), headers=fields)
+    threads: list[object] = []
+
+    async def counted(function: Callable[..., object], /, *arguments: object) -> object:
+        threads.append(function)
+        return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+
+    monkeypatch.setattr(routes, "LARGE_READ_PIXELS", read)
+    monkeypatch.setattr(routes, "LARGE_DRAWN_PIXELS", drawn + 1)  # an error of the row is answered with its pixels
+    monkeypatch.setattr(asyncio, "to_thread", counted)
+    there = await served.post("tiny/reconstruct", content=buffer.getvalue(), headers=fields)
+    assert len(threads) == (read < 4) + (drawn < 4)
+    assert (there.status_code, there.content) == (200, here.content)
 
 
 async def test_a_client_that_goes_away_while_it_sends_is_forgotten(served: Served) -> None:
