@@ -21,7 +21,8 @@ import numpy as np
 from benchmarks.serving import ROOT, free_port, print_line
 from bundle.operations import Method
 from bundle.read import Bundle, read_bundle, scan
-from service.engine.runtimes.selection import RuntimeName, runtime_opener
+from service.engine.runtimes.selection import runtime_opener
+from service.machine import RuntimeName
 
 RUNTIMES: tuple[RuntimeName, ...] = ("torchscript", "onnx")
 ROWS = (1, 16, 64, 256)

@@ -41,7 +41,7 @@ def serve(
     if not settings.models_dir.is_dir():
         typer.echo(f"DIABOLO_MODELS_DIR: there is no folder {settings.models_dir}", err=True)
         raise typer.Exit(1)
-    from service.engine.runtimes.selection import check_installed
+    from service.machine import check_installed
 
     check_installed(settings.runtime)
     if settings.device.startswith("cuda"):

@@ -18,6 +18,7 @@ from typing import NoReturn
 from service.announcement import announce
 from service.balancer import Balancer, listen
 from service.channel import DRAIN, READY, open_channel
+from service.machine import may_use_gpu
 from service.settings import Settings
 from service.worker_process import WorkerProcess
 
@@ -25,7 +26,6 @@ __all__ = ["Supervisor", "next_pause", "supervise", "worker_count"]
 
 STARTUP_FAILURE = 3  # uvicorn's, so that one worker and several end alike
 MOST_WORKERS = 4
-GPU_NODES = ("/dev/nvidia0", "/dev/kfd")  # a wrong guess costs speed, and DIABOLO_WORKERS wins
 LATE_SECONDS = 5
 TOGETHER_SECONDS = 10.0
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
@@ -50,7 +50,7 @@ def worker_count(settings: Settings) -> int:
     else one for each core that this process may use, of which each runs its forward passes on its own."""
     if settings.workers:
         return settings.workers
-    gpu = settings.device != "cpu" and (settings.device != "auto" or any(Path(node).exists() for node in GPU_NODES))
+    gpu = settings.runtime != "onnx" and may_use_gpu(settings.device)
     return 1 if gpu or sys.platform != "linux" else min(cores(), MOST_WORKERS)
 
 

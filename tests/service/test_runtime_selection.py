@@ -6,9 +6,11 @@ import pytest
 
 from bundle.errors import ArtefactMissing
 from bundle.read import Bundle, read_bundle
+from service import machine
 from service.app import create_app
 from service.engine.runtimes import selection
-from service.engine.runtimes.selection import RuntimeName, check_installed, may_use_gpu, runtime_opener, runtimes_of
+from service.engine.runtimes.selection import runtime_opener, runtimes_of
+from service.machine import RuntimeName, check_installed, may_use_gpu
 from service.settings import Settings
 from tests.bundle_factory import publish
 from tests.service.graphs import onnx_bundle
@@ -23,9 +25,9 @@ def bundles(root: Path) -> dict[bool, Bundle]:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def patch(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A machine without a GPU, where opening a bundle says what would have opened it."""
-    monkeypatch.setattr(selection, "GPU_NODES", ())
+    monkeypatch.setattr(machine, "GPU_NODES", ())
     return monkeypatch
 
 
@@ -34,7 +36,7 @@ def chosen(bundle: Bundle, runtime: RuntimeName = "auto", *, device: str = "auto
 
 
 def install(monkeypatch: pytest.MonkeyPatch, packages: frozenset[str]) -> None:
-    monkeypatch.setattr(selection, "_installed", packages.__contains__)
+    monkeypatch.setattr(machine, "installed", packages.__contains__)
 
 
 @pytest.mark.parametrize(
@@ -53,38 +55,38 @@ def install(monkeypatch: pytest.MonkeyPatch, packages: frozenset[str]) -> None:
 )
 def test_a_bundle_is_opened_by(
     bundles: dict[bool, Bundle],
-    machine: pytest.MonkeyPatch,
+    patch: pytest.MonkeyPatch,
     runtime: RuntimeName,
     device: str,
     exported: bool,
     installed: frozenset[str],
     wanted: str,
 ) -> None:
-    install(machine, installed)
+    install(patch, installed)
     assert chosen(bundles[exported], runtime, device=device) == wanted
 
 
 def test_a_gpu_that_may_be_there_is_torchs(
-    bundles: dict[bool, Bundle], machine: pytest.MonkeyPatch, tmp_path: Path
+    bundles: dict[bool, Bundle], patch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    machine.setattr(selection, "GPU_NODES", (str(tmp_path),))
+    patch.setattr(machine, "GPU_NODES", (str(tmp_path),))
     assert may_use_gpu("auto")
     assert not may_use_gpu("cpu")
-    install(machine, BOTH)
+    install(patch, BOTH)
     assert chosen(bundles[True]) == "torchscript"
     assert chosen(bundles[True], device="cpu") == "onnx"
-    install(machine, frozenset({"onnxruntime"}))
+    install(patch, frozenset({"onnxruntime"}))
     assert chosen(bundles[True]) == "onnx"
 
 
 def test_a_bundle_without_what_is_asked_for_is_refused_with_what_to_do(
-    bundles: dict[bool, Bundle], machine: pytest.MonkeyPatch
+    bundles: dict[bool, Bundle], patch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(
         ArtefactMissing, match=r"^the bundle has no ONNX, which DIABOLO_RUNTIME=onnx asks for: use auto"
     ):
         runtime_opener("onnx", device="cpu")(bundles[False])
-    install(machine, frozenset({"onnxruntime"}))
+    install(patch, frozenset({"onnxruntime"}))
     with pytest.raises(ArtefactMissing, match=r"torch, which runs TorchScript, is not installed: pip install"):
         runtime_opener("auto", device="cpu")(bundles[False])
 
@@ -101,9 +103,9 @@ def test_a_bundle_without_what_is_asked_for_is_refused_with_what_to_do(
     ],
 )
 def test_a_runtime_that_is_not_installed_is_named(
-    machine: pytest.MonkeyPatch, runtime: RuntimeName, installed: frozenset[str], missing: str | None
+    patch: pytest.MonkeyPatch, runtime: RuntimeName, installed: frozenset[str], missing: str | None
 ) -> None:
-    install(machine, installed)
+    install(patch, installed)
     if missing is None:
         check_installed(runtime)
     else:
@@ -113,12 +115,12 @@ def test_a_runtime_that_is_not_installed_is_named(
 
 
 def test_a_bundle_is_replayed_by_every_runtime_that_is_installed_and_can(
-    bundles: dict[bool, Bundle], machine: pytest.MonkeyPatch
+    bundles: dict[bool, Bundle], patch: pytest.MonkeyPatch
 ) -> None:
-    install(machine, BOTH)
+    install(patch, BOTH)
     assert runtimes_of(bundles[True]) == ["torchscript", "onnx"]
     assert runtimes_of(bundles[False]) == ["torchscript"]
-    install(machine, frozenset({"onnxruntime"}))
+    install(patch, frozenset({"onnxruntime"}))
     assert runtimes_of(bundles[True]) == ["onnx"]
     with pytest.raises(ModuleNotFoundError, match="torch"):
         runtimes_of(bundles[False])

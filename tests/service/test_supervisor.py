@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service import supervisor
+from service import machine, supervisor
 from service.balancer import listen
 from service.settings import Settings
 from service.supervisor import Supervisor, next_pause, worker_count
@@ -41,13 +41,14 @@ sys.exit(7)
         ({"device": "auto"}, True, 1),
         ({"device": "auto"}, False, min(CORES, 4)),
         ({"device": "cpu"}, True, min(CORES, 4)),
+        ({"runtime": "onnx"}, True, min(CORES, 4)),
     ],
 )
 def test_a_gpu_has_one_worker_and_a_cpu_one_for_each_core_unless_told(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], gpu: bool, count: int
 ) -> None:
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
-    monkeypatch.setattr(supervisor, "GPU_NODES", ("/dev/null" if gpu else "/dev/none",))
+    monkeypatch.setattr(machine, "GPU_NODES", ("/dev/null" if gpu else "/dev/none",))
     assert worker_count(Settings(**settings)) == count  # type: ignore[arg-type]  # as from the environment
 
 

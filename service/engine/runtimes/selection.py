@@ -1,45 +1,25 @@
 """Which runtime opens a bundle. It is imported when the first one is opened, so that the socket opens at once."""
 
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal
 
 from bundle.errors import ArtefactMissing
 from bundle.read import Bundle
+from service import machine
 from service.engine.runtimes import OpenRuntime, Runtime
+from service.machine import PACKAGES, RuntimeName
 
-__all__ = ["RuntimeName", "check_installed", "may_use_gpu", "runtime_opener", "runtimes_of"]
-
-RuntimeName = Literal["auto", "torchscript", "onnx"]
-PACKAGES: dict[RuntimeName, tuple[str, ...]] = {
-    "auto": ("torch", "onnxruntime"),
-    "torchscript": ("torch",),
-    "onnx": ("onnxruntime",),
-}
-GPU_NODES = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")
-
-
-def check_installed(runtime: RuntimeName) -> None:
-    """Returns when there is something to run bundles with; raises ModuleNotFoundError otherwise."""
-    packages = PACKAGES[runtime]
-    if not any(map(_installed, packages)):
-        raise ModuleNotFoundError(f"No module named {packages[0]!r}", name=packages[0])
+__all__ = ["runtime_opener", "runtimes_of"]
 
 
 def runtimes_of(bundle: Bundle) -> list[RuntimeName]:
     """The runtimes, of those installed, that can open the bundle. Raises ModuleNotFoundError when there is none."""
     names: list[RuntimeName] = ["torchscript", "onnx"]
     found: list[RuntimeName] = [
-        name for name in names if name in bundle.manifest.artefacts and all(map(_installed, PACKAGES[name]))
+        name for name in names if name in bundle.manifest.artefacts and all(map(machine.installed, PACKAGES[name]))
     ]
     if not found:
-        check_installed("torchscript")
+        machine.check_installed("torchscript")
     return found
-
-
-def may_use_gpu(device: str) -> bool:
-    """True unless `device` means the CPU, as far as can be told without torch, which takes seconds to import."""
-    return device != "cpu" and (device != "auto" or any(Path(node).exists() for node in GPU_NODES))
 
 
 def runtime_opener(runtime: RuntimeName, *, device: str) -> OpenRuntime:
@@ -73,8 +53,8 @@ def _chosen(runtime: RuntimeName, bundle: Bundle, *, device: str) -> Literal["to
             )
         case "onnx":
             return "onnx"
-    torch = _installed("torch")
-    if exported and _installed("onnxruntime") and not (torch and may_use_gpu(device)):
+    torch = machine.installed("torch")
+    if exported and machine.installed("onnxruntime") and not (torch and machine.may_use_gpu(device)):
         return "onnx"
     if not torch:
         raise ArtefactMissing(
@@ -82,7 +62,3 @@ def _chosen(runtime: RuntimeName, bundle: Bundle, *, device: str) -> Literal["to
             "pip install 'diabolo[torch]', or train it again"
         )
     return "torchscript"
-
-
-def _installed(package: str) -> bool:
-    return find_spec(package) is not None
