@@ -36,11 +36,13 @@ def hammer(server: Server, outcomes: Counter[str], stop: threading.Event) -> Non
             outcomes["whole" if whole else f"status {response.status_code}"] += 1
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_under_load_ends_within_ten_seconds_and_no_answer_is_cut(shipped: Path, sent: signal.Signals) -> None:
+@pytest.mark.parametrize(("sent", "workers"), [(signal.SIGTERM, "1"), (signal.SIGINT, "1"), (signal.SIGTERM, "2")])
+def test_a_signal_under_load_ends_within_ten_seconds_and_no_answer_is_cut(
+    shipped: Path, sent: signal.Signals, workers: str
+) -> None:
     outcomes: Counter[str] = Counter()
     stop = threading.Event()
-    with serving(shipped) as server:
+    with serving(shipped, workers=workers) as server:
         wait_until_ready(server.address)
         clients = [threading.Thread(target=hammer, args=(server, outcomes, stop)) for _ in range(8)]
         for client in clients:

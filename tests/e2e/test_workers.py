@@ -73,7 +73,7 @@ def counts(server: Server) -> dict[int, int]:
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Server]:
     """A server without bundles and with two workers."""
-    with two_workers(tmp_path, heartbeat_seconds="5") as server:
+    with two_workers(tmp_path) as server:
         yield server
 
 
@@ -135,7 +135,7 @@ def test_new_connections_are_answered_all_the_while_that_workers_are_killed(pair
 
 
 def test_connections_that_a_hung_worker_has_not_taken_go_to_another(tmp_path: Path) -> None:
-    with two_workers(tmp_path, heartbeat_seconds="2") as server:
+    with two_workers(tmp_path, heartbeat_seconds="3") as server:
         hung, _ = workers(server)
         os.kill(hung, signal.SIGSTOP)
         clients = [connect(server) for _ in range(4)]
