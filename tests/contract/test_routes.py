@@ -67,7 +67,7 @@ def content_of(media: str, operation: Documented) -> bytes:
         case "application/x-npy":
             return npy_from_rows(np.array(body.get("inputs", body.get("latents")), np.float32))
         case "application/x-ndjson":
-            return b"".join(json.dumps(row).encode() + b"\n" for row in body.get("inputs", body.get("latents")))
+            return b"".join(json.dumps(row).encode() + b"\n" for row in body.get("inputs") or body["latents"])
         case "image/png" | "image/jpeg":
             Image.new("L", (2, 2)).save(buffer, format=media.removeprefix("image/"))
             return buffer.getvalue()
