@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+import training.publish
 from training import defaults, rows
 from training.defaults import Choices, configuration
 from training.publish import Places, publish
@@ -28,6 +29,8 @@ def main(folder: Path, megabytes: int) -> None:
     """Raises RuntimeError or MemoryError where the bound is reached."""
     rows.MEMORY_BYTES, defaults.HELD_OUT_ROWS = 2**20, 2_000
     torch.set_num_threads(1)
+    # The libraries that export ONNX take as much as is allowed here, however few the rows.
+    vars(training.publish)["onnx_files"] = lambda *_, **__: {}
     bound(megabytes)
     Files(path=str(folder / "rows.parquet"))(folder / "runs")
     print("read", flush=True)  # noqa: T201 (the answer)
