@@ -75,16 +75,16 @@ class ReconstructionError(AnomalyScore):
 
 
 class WeightedError(ReconstructionError):
-    """s(x) = w(x) 1/d ||x - decode(encode(x))||^2, w(x) = (q(v) / Q)^c / sqrt(1/d ||x||^2 + e): the reconstruction
-    error in proportion to the row's own size, and weighed by how far the row's code and size, v, lie from those of the
-    nearest cluster of training rows. It is the mean over elements of `anomaly_map`.
+    """s(x) = w(x) 1/d ||x - decode(encode(x))||^2, w(x) = (q(v) / Q)^c / (min(1/d ||x||^2, M) + e): the
+    reconstruction error in proportion to the row's own square, up to the usual one, and weighed by how far the row's
+    code and size, v, lie from those of the nearest cluster of training rows. It is the mean of `anomaly_map`.
 
     An error is suspicious when the row has little that could be reconstructed wrongly, and when its code is none that
     training rows have; Zong et al. 2018 (ICLR, DAGMM, section 3.2) likewise judge the code and the relative error by
-    one mixture. (In proportion to ||x||^2 noise, which is large, would pass.) q is the distance that `Clusters` says,
-    of v = the 64 principal components of the code and the logarithms of 1/d ||x||_1 and 1/d ||x||^2, all whitened; Q is
-    its mean over training rows, and c makes the logarithms of both factors vary equally there. e is a hundredth of the
-    mean of 1/d ||x||^2. Rows count from the lower end of a declared range, else from 0.
+    one mixture. To be bright excuses no error, else noise would pass: M is the mean of 1/d ||x||^2 over training rows,
+    e a hundredth of it. q is the distance that `Clusters` says, of v = the 64 principal components of the code and the
+    logarithms of 1/d ||x||_1 and 1/d ||x||^2, all whitened; Q is its mean over training rows, and c makes the
+    logarithms of both factors vary equally there. Rows count from the lower end of a declared range, else from 0.
     """
 
     kind = "weighted_error"
@@ -114,7 +114,7 @@ class WeightedError(ReconstructionError):
         self.clusters.fit(self._context(codes, sizes))
         distances = self.clusters(self._context(codes, sizes)).double().clamp(min=TINY)
         errors = _of_batches(self._errors, train).double().clamp(min=TINY)
-        relative = errors.log() - sizes[:, 1] / 2
+        relative = errors.log() - self._excuse(sizes)
         self.usual = distances.mean().float()
         self.power = (relative.std() / distances.log().std().clamp(min=SMALL)).clamp(max=1 / SMALL).float()
 
@@ -122,7 +122,7 @@ class WeightedError(ReconstructionError):
         """What every element adds to the score, shape (n, d) as x."""
         codes, sizes = self.network.encode(x), self._sizes(x)
         distances: Tensor = self.clusters(self._context(codes, sizes)) / self.usual
-        weights = distances.pow(self.power) / (sizes[:, 1] / 2).exp()
+        weights = distances.pow(self.power) / self._excuse(sizes).exp()
         return (self.network.decode(codes) - x).square() * weights[:, None]
 
     def _errors(self, x: Tensor) -> Tensor:
@@ -137,6 +137,10 @@ class WeightedError(ReconstructionError):
     def _sizes(self, x: Tensor) -> Tensor:
         """The logarithms of both, each with a hundredth of what is usual added."""
         return (self._means(x) + self.least).log()
+
+    def _excuse(self, sizes: Tensor) -> Tensor:
+        """log(min(1/d ||x||^2, M) + e) of rows of these sizes (n, 2): shape (n,)."""
+        return sizes[:, 1].minimum((self.least[1] * (1 + 1 / SMALL)).log())
 
     def _context(self, codes: Tensor, sizes: Tensor) -> Tensor:
         """v of rows with these codes (n, k) and sizes (n, 2): shape (n, components + 2)."""

@@ -1,5 +1,6 @@
 """Denoising autoencoders against the identity, a median, a blur and principal components, on equal corrupted rows."""
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -10,10 +11,10 @@ from torch import Generator, Tensor
 
 from benchmarks.quality.row import Check, Curve, Outcome, Reference, Row
 from benchmarks.quality.trained import fashion, fashion_splits, trained
-from training.config import Fitting
 from training.corruption import Corruption, Mixture
-from training.networks import Architecture, Autoencoder
+from training.networks import Autoencoder
 from training.objectives import Denoising
+from training.recipes import RECIPES
 
 SEEDS = (0,)
 Kind = Literal["gaussian", "masking", "salt_and_pepper"]
@@ -25,7 +26,7 @@ NETWORKS: tuple[tuple[Kind, tuple[float, ...], int], ...] = (
     ("salt_and_pepper", (0.05, 0.1, 0.25), 3),
 )
 BLURS = tuple(step / 10 for step in range(3, 16))  # standard deviations in pixels
-ARCHITECTURE = Architecture(kind="conv", hidden=(16,), latent=392, activation="silu", layer_norm=True)
+RECIPE = RECIPES["fashion-denoising-wide"]()
 FILTERS = ("identity", "median 3x3", "best blur", "best PCA")
 
 
@@ -33,9 +34,9 @@ def fitted(corruptions: tuple[Corruption, ...], *, epochs: int, seed: int) -> Au
     """A network for these corruptions."""
     train, validation, _ = fashion_splits()
     objective = Denoising(corruption=Mixture(corruptions=corruptions) if len(corruptions) > 1 else corruptions[0])
-    fitting = Fitting(epochs=epochs, batch_size=64, learning_rate=2e-3, threads=1)
+    fitting = replace(RECIPE.fitting, epochs=epochs, threads=1)
     return trained(
-        ARCHITECTURE, objective, fitting, train=train, validation=validation, seed=seed, image=fashion().image
+        RECIPE.architecture, objective, fitting, train=train, validation=validation, seed=seed, image=fashion().image
     )
 
 

@@ -18,7 +18,7 @@ ANSWERS = {
 SCORES = {
     "reconstruction_error": "the mean squared error of the reconstruction; `anomaly_map` says how much each element "
     "adds",
-    "weighted_error": "the mean squared error of the reconstruction in proportion to the row's own size, weighed "
+    "weighted_error": "the mean squared error of the reconstruction in proportion to the row's own square, weighed "
     "by how far the row's code and size lie from those of the nearest cluster of training rows; `anomaly_map` says how "
     "much each element adds",
     "negative_elbo": "the negative evidence lower bound with the code at its mean, in nats",
