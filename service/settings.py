@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(32 * 2**20, gt=0, description="the largest body that is read, in bytes")
     max_line_bytes: int = Field(2**20, gt=0, description="the longest line of a stream, in bytes")
     compress_bytes: int = Field(
-        1024,
+        16_384,
         ge=0,
         description="JSON answers from so many bytes on are compressed where the client can read that; 0: none",
     )

@@ -21,6 +21,13 @@ MANY = {"inputs": ROWS * 50}
 UNPACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.decompress, "zstd": zstd.decompress}
 
 
+@pytest.fixture
+async def served(models: Path) -> AsyncIterator[Served]:
+    """A service that compresses what small bundles answer."""
+    async with serving(models, compress_bytes=1024) as served:
+        yield served
+
+
 async def raw(
     client: httpx.AsyncClient, path: str, accept_encoding: str, **arguments: Any
 ) -> tuple[httpx.Response, bytes]:
