@@ -4,7 +4,7 @@ HOST   ?= 127.0.0.1
 PORT   ?= 8000
 BIN    := .venv/bin
 
-.PHONY: serve test check fix train bench bench-spread bench-streaming bench-training quality quality-full openapi lock
+.PHONY: serve test check fix train bench bench-peers bench-spread bench-streaming bench-training quality quality-full openapi lock
 
 serve: .venv/ready  ## serve the bundles in models/
 	DIABOLO_HOST=$(HOST) DIABOLO_PORT=$(PORT) $(BIN)/diabolo serve
@@ -29,6 +29,9 @@ bench: .venv/ready  ## the service against the limit of its HTTP stack
 
 bench-spread: .venv/ready  ## how evenly the workers share 4, 16 and 64 connections
 	$(BIN)/python -m benchmarks.spread
+
+bench-peers: .venv/quality  ## docs/performance.md: next to other servers, each in an environment of its own; PEERS="litserve triton" for some
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.peers $(PEERS)
 
 bench-streaming: .venv/ready  ## a million rows through one connection, and the service's memory meanwhile
 	$(BIN)/python -m benchmarks.streaming --write

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 MODEL = "fashion-vae"
+JSON = {"Content-Type": "application/json"}
 
 
 class Cell(NamedTuple):
@@ -78,11 +79,11 @@ def main() -> int:
             echo = stack.enter_context(running([*command, str(len(answer.content)), workers]))
             script = stack.enter_context(wrk_script(answer.request.content))
             for warmed in (url, echo):
-                load(warmed, cell, script, seconds=1)
+                load(warmed, cell.connections, script, seconds=1)
             ours, theirs = [], []
             for _ in range(chosen.rounds):
-                ours.append(load(url, cell, script, seconds=chosen.seconds))
-                theirs.append(load(echo, cell, script, seconds=chosen.seconds))
+                ours.append(load(url, cell.connections, script, seconds=chosen.seconds))
+                theirs.append(load(echo, cell.connections, script, seconds=chosen.seconds))
         a, b = median(ours), median(theirs)
         print_line(f"{cell.name:8} {show(a):>22} {show(b):>22} {a.requests_per_second / b.requests_per_second:7.3f}")
     return 0
@@ -126,15 +127,16 @@ def running(command: list[str]) -> Iterator[str]:
 
 
 @contextmanager
-def wrk_script(body: bytes) -> Iterator[Path]:
-    """A wrk script that posts this JSON body."""
+def wrk_script(body: bytes, headers: Mapping[str, str] = JSON) -> Iterator[Path]:
+    """A wrk script that posts this body."""
+    sent = ", ".join(f'["{name}"] = "{value}"' for name, value in headers.items())
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "body.json").write_bytes(body)
+        (Path(folder) / "body").write_bytes(body)
         script = Path(folder) / "post.lua"
         script.write_text(
-            f'local file = io.open("{folder}/body.json", "rb")\n'
+            f'local file = io.open("{folder}/body", "rb")\n'
             'wrk.method, wrk.body = "POST", file:read("*a")\n'
-            'wrk.headers["Content-Type"] = "application/json"\n'
+            f"wrk.headers = {{{sent}}}\n"
             "done = function(summary, latency)\n"
             "  local failed = summary.errors.status + summary.errors.read + summary.errors.timeout\n"
             '  print(string.format("RESULT %d %d %d %d %d", summary.requests, summary.duration, failed,'
@@ -144,9 +146,9 @@ def wrk_script(body: bytes) -> Iterator[Path]:
         yield script
 
 
-def load(url: str, cell: Cell, script: Path, *, seconds: int) -> Measured:
+def load(url: str, connections: int, script: Path, *, seconds: int) -> Measured:
     """One round of load. Raises RuntimeError when a request failed."""
-    command = ["wrk", "-t1", f"-c{cell.connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script), url]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script), url]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", output)
     if found is None or found.group(3) != "0":

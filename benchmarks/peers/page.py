@@ -1,0 +1,179 @@
+"""docs/performance.md, its picture and its JSON: what every server reaches, in every cell."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["GOALS", "page", "write"]
+
+CELLS = ("W1c1", "W1c16", "W1c64", "W2c4", "W3c16")
+GOALS = {"W1c1": (2.0, 0.16), "W1c16": (2.5, 0.32), "W1c64": (2.0, 0.32), "W2c4": (2.0, 0.20), "W3c16": (1.7, 0.40)}
+TAIL_CELL, TAIL = "W1c64", 5.0
+
+INTRODUCTION = """# Performance
+
+The service next to other model servers and to the limit of its own HTTP stack, on one machine and in one run.
+`make bench-peers` writes this page; it needs `wrk` and the package registry, and sets each server up in an environment
+of its own from the exact versions in `benchmarks/peers/*.txt`.
+
+All serve the same network, `fashion-vae`'s reconstruction of 784 values (784-400-20), and have to give its answers
+before they are measured: 64 different rows at once, and one by one with 16 at a time. Load comes from `wrk` with one
+thread on the same cores. Every server has two workers where it has workers, one thread each, and runs with its dynamic
+batching and without; the better of the two counts, cell by cell. How each is set up is in its file in
+`benchmarks/peers/`. *Echo* is the limit: a bare ASGI application on the same HTTP stack, with two workers, that reads
+the same requests and answers with as many bytes as the service.
+
+| cell | a request | connections |
+| --- | --- | --- |
+| W1c1, W1c16, W1c64 | one row as JSON, 784 numbers | 1, 16, 64 |
+| W2c4 | 64 rows as JSON | 4 |
+| W3c16 | one row as float32 bytes: the Open Inference Protocol's binary tensors, both ways, or, where a server lacks them, the bare values | 16 |
+"""  # noqa: E501
+
+
+def write(results: dict[str, Any], docs: Path) -> None:
+    """`docs`/performance.json, performance.md and pictures/performance.svg show `results`."""
+    (docs / "pictures").mkdir(parents=True, exist_ok=True)
+    (docs / "performance.json").write_text(json.dumps(results, indent=1) + "\n")
+    (docs / "performance.md").write_text(page(results))
+    _plot(results, docs / "pictures" / "performance.svg")
+
+
+def page(results: dict[str, Any]) -> str:
+    """The whole page, as Markdown."""
+    survey = results["pace"]["survey"]
+    duel = results["pace"]["duel"]
+    parts = [
+        INTRODUCTION,
+        "## Against the best peer and the echo\n",
+        f"{duel['rounds']} rounds of {duel['seconds']} s in each cell: the service between two measurements of the best"
+        " peer and two of the echo, whose means count. Requests/s (p50, p99 in ms) are medians over the rounds, ratios"
+        " the medians of each round's ratio.\n",
+        _duels(results["duels"]),
+        "## Every server\n",
+        "![Requests per second over the echo's, by cell](pictures/performance.svg)\n",
+        f"{survey['rounds']} rounds of {survey['seconds']} s, each between two of the echo. Requests/s (p50, p99 in"
+        " ms), and the share of the echo's requests/s around them, which is what to compare: the machine moves between"
+        " one server's turn and the next. The service's line is from the table above.\n",
+        _servers(results),
+        *_excuses(results["peers"]),
+        "## Setting\n",
+        _setting(results),
+    ]
+    return "\n".join(parts)
+
+
+def _duels(duels: dict[str, Any]) -> str:
+    lines = [["cell", "service", "best peer", "echo", "of the best peer", "of the echo", "state"]]
+    for cell, duel in duels.items():
+        times, share = GOALS[cell]
+        ours = duel["figures"]["ours"]
+        held = duel["times_peer"] >= times and duel["of_echo"] >= share
+        if cell == TAIL_CELL:
+            held = held and ours["p99_ms"] <= TAIL * ours["p50_ms"]
+        lines.append(
+            [
+                cell,
+                _figure(ours),
+                f"{duel['peer']}, {duel['variant']}: {_figure(duel['figures']['peer'])}",
+                _figure(duel["figures"]["echo"]),
+                f"{duel['times_peer']:.2f}x (goal {times}x)",
+                f"{duel['of_echo']:.2f} (goal {share:.2f})",
+                "holds" if held else "**missed**",
+            ]
+        )
+    return _table(lines) + f"\nThe goal of {TAIL_CELL} has a third part: p99 within {TAIL:.0f} times p50.\n"
+
+
+def _servers(results: dict[str, Any]) -> str:
+    duels = results["duels"]
+    lines = [["server", "version", *CELLS, "memory, MiB"]]
+    ours = [(duels[cell]["figures"]["ours"], duels[cell]["of_echo"]) if cell in duels else None for cell in CELLS]
+    shown = ["-" if cell is None else f"{_figure(cell[0])} {cell[1]:.2f}" for cell in ours]
+    lines.append(["**this service**", results["machine"]["packages"]["diabolo"], *shown, str(results["memory_mib"])])
+    for peer in results["peers"]:
+        told = peer["versions"].get(peer["package"], "-")
+        cells = [_best(peer, cell) for cell in CELLS]
+        memory = [variant["memory_mib"] for variant in peer["variants"] if "memory_mib" in variant]
+        lines.append([peer["title"], told, *cells, "-" if not memory else _span(memory)])
+    return _table(lines)
+
+
+def _best(peer: dict[str, Any], cell: str) -> str:
+    """The better variant's figures, and which it is where there are several."""
+    found = [(v["cells"][cell]["of_echo"], v["name"], v["cells"][cell]) for v in peer["variants"] if cell in v["cells"]]
+    if not found:
+        return "-"
+    share, name, figures = max(found, key=lambda entry: entry[0])
+    return f"{_figure(figures)} {share:.2f}" + (f", {name}" if len(peer["variants"]) > 1 else "")
+
+
+def _excuses(peers: list[dict[str, Any]]) -> list[str]:
+    """What is missing above, and why."""
+    lines = [f"- {peer['title']} is not there: {_plain(peer['absent'])}" for peer in peers if "absent" in peer]
+    for peer in peers:
+        for variant in peer["variants"]:
+            if "refused" in variant:
+                lines.append(f"- {peer['title']}, {variant['name']}, was refused: {_plain(variant['refused'])}")
+    if without := [peer["title"] for peer in peers if "absent" not in peer and not peer["binary"]]:
+        lines.append(f"- No binary tensors over HTTP, so no W3c16: {', '.join(without)}.")
+    return ["\n".join(lines) + "\n"] if lines else []
+
+
+def _setting(results: dict[str, Any]) -> str:
+    machine = results["machine"]
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    lines = [
+        f"- {results['date']}; {machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']} GiB,"
+        f" {machine['system']}, Python {machine['python']}, {machine['load']}",
+        f"- this service and the echo: {packages}; runtime {results['runtime']}, two workers",
+    ]
+    for peer in results["peers"]:
+        versions = ", ".join(f"{name} {version}" for name, version in peer["versions"].items())
+        lines.append(f"- {peer['title']}: {versions or 'not installed'}")
+    return "\n".join(lines) + "\n"
+
+
+def _table(lines: list[list[str]]) -> str:
+    head, *rest = lines
+    return "\n".join(["| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rest]]) + "\n"
+
+
+def _figure(measured: dict[str, float]) -> str:
+    return f"{measured['requests_per_second']:.0f} ({measured['p50_ms']:.1f}, {measured['p99_ms']:.1f})"
+
+
+def _span(figures: list[float]) -> str:
+    low, high = min(figures), max(figures)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _plain(reason: str) -> str:
+    """A foreign text that cannot break the page."""
+    return " ".join(reason.split()).replace("|", "/").replace("<", "&lt;")
+
+
+def _plot(results: dict[str, Any], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams["svg.hashsalt"] = "diabolo"  # the same picture for the same figures
+    shares = {"this service": [results["duels"].get(cell, {}).get("of_echo", 0.0) for cell in CELLS]}
+    for peer in results["peers"]:
+        best = [[v["cells"][cell]["of_echo"] for v in peer["variants"] if cell in v["cells"]] for cell in CELLS]
+        if any(best):
+            shares[peer["title"]] = [max(found, default=0.0) for found in best]
+    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    width = 0.85 / len(shares)
+    for index, (name, heights) in enumerate(shares.items()):
+        places = [cell + (index - len(shares) / 2 + 0.5) * width for cell in range(len(CELLS))]
+        axes.bar(places, heights, width, label=name, color="black" if index == 0 else None)
+    axes.set(ylabel="requests/s over the echo's")
+    axes.set_xticks(range(len(CELLS)), CELLS)
+    axes.grid(alpha=0.3, axis="y")
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, fontsize="small", ncols=2)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
