@@ -50,7 +50,7 @@ from training.report.gallery import gallery
 from training.report.page import page
 from training.report.preview import preview
 from training.rows import select, transformed
-from training.scores import FITTING_ROWS, score_of
+from training.scores import score_of
 from training.units import Powers, StandardDeviations, Units
 
 __all__ = ["Places", "Published", "operations_of", "publish"]
@@ -146,7 +146,7 @@ def publish(
         )
 
     score = score_of(config, network)
-    score.fit(train[:FITTING_ROWS])
+    score.fit(train)
     operations = operations_of(config.family)
     methods = methods_of(frozenset(operations), variational=config.variational, additive_score=score.additive)
     held_out = given.features[splits.calibration]

@@ -14,10 +14,10 @@ from training.config import Config, ScoreKind
 from training.networks import Autoencoder, VariationalAutoencoder
 from training.objectives import Variational
 from training.objectives.variational import divergence_from_prior
+from training.rows import Features
 from training.whitening import Whitening
 
 __all__ = [
-    "FITTING_ROWS",
     "AnomalyScore",
     "Mahalanobis",
     "MahalanobisResidual",
@@ -50,7 +50,7 @@ class AnomalyScore(nn.Module):
         super().__init__()
         self.network = network
 
-    def fit(self, train: Tensor) -> None:
+    def fit(self, train: Features) -> None:
         """The score knows what it needs of normal rows, from the first 50,000 of `train` (m, d), from fewer where they
         give more than 2^25 values to learn from. By default it needs nothing."""
 
@@ -104,7 +104,7 @@ class WeightedError(ReconstructionError):
         for name in ("least", "usual", "power"):
             self.register_buffer(name, torch.ones(()))
 
-    def fit(self, train: Tensor) -> None:
+    def fit(self, train: Features) -> None:
         """The clusters, Q, c and e are those of rows of `train` (m, d)."""
         self.least = _of_batches(self._means, train).double().mean(dim=0).mul(SMALL).clamp(min=TINY).float()
         codes, sizes = _of_batches(self.network.encode, train), _of_batches(self._sizes, train)
@@ -178,7 +178,7 @@ class Mahalanobis(AnomalyScore):
         super().__init__(network)
         self.whitening = Whitening(each_scaled=True)
 
-    def fit(self, train: Tensor) -> None:
+    def fit(self, train: Features) -> None:
         """m and C are those of the codes of rows of `train` (m, d)."""
         self.whitening.fit(_of_batches(self.network.encode, train))
 
@@ -201,7 +201,7 @@ class MahalanobisResidual(Mahalanobis):
         super().__init__(network)
         self.register_buffer("unexplained", torch.ones(()))
 
-    def fit(self, train: Tensor) -> None:
+    def fit(self, train: Features) -> None:
         """m, C and rho are those of rows of `train` (m, d)."""
         super().fit(train)
         mean_square = _of_batches(self.residual, train).double().square().mean()
@@ -242,7 +242,7 @@ class RappNap(RappSap):
         super().__init__(network)
         self.whitening = Whitening(each_scaled=False)
 
-    def fit(self, train: Tensor) -> None:
+    def fit(self, train: Features) -> None:
         """m, V and S are those of rows of `train` (m, d)."""
         self.whitening.fit(_of_batches(self.differences, train))
 
@@ -265,11 +265,11 @@ def score_of(config: Config, network: Autoencoder) -> AnomalyScore:
 
 
 @torch.no_grad()
-def _of_batches(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+def _of_batches(function: Callable[[Tensor], Tensor], rows: Features) -> Tensor:
     """What `function` gives for as many of the first rows as `AnomalyScore.fit` says, without gradients."""
     parts: list[Tensor] = []
-    for batch in torch.split(rows[:FITTING_ROWS], BATCH_ROWS):
-        parts.append(function(batch))
+    for start in range(0, min(len(rows), FITTING_ROWS), BATCH_ROWS):
+        parts.append(function(rows[start : min(start + BATCH_ROWS, FITTING_ROWS)]))
         if len(parts) * parts[0].numel() >= FITTING_VALUES:
             break
     return torch.cat(parts)

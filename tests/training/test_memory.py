@@ -14,13 +14,13 @@ from bundle.read import read_bundle
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("bounded_memory.py")
-BLOCKS, BLOCK_ROWS, SIZE = 60, 5_000, 256
+BLOCKS, BLOCK_ROWS, SIZE = 80, 5_000, 256
 MEGABYTES = BLOCKS * BLOCK_ROWS * SIZE * 4 // 2**20
 ALLOWED = MEGABYTES // 2
 
 
 def write(folder: Path) -> None:
-    """The same random rows, 293 MB of them, in rows.npy and rows.parquet."""
+    """The same random rows, 391 MB of them, in rows.npy and rows.parquet."""
     block = np.random.default_rng(0).normal(size=(BLOCK_ROWS, SIZE)).astype(np.float32)
     shape = (BLOCKS * BLOCK_ROWS, SIZE)
     rows = np.lib.format.open_memmap(folder / "rows.npy", mode="w+", dtype=np.float32, shape=shape)
