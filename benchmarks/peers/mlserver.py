@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
@@ -33,7 +32,7 @@ class Reconstruction(MLModel):
 
 if __name__ == "__main__":
     model, port, processes, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    folder = Path(tempfile.mkdtemp())
+    folder = Path.cwd()
     ports = {"http_port": port, "grpc_port": port + 1, "metrics_port": port + 2}
     settings = ports | {"host": "127.0.0.1", "parallel_workers": processes, "debug": False, "metrics_endpoint": None}
     (folder / "settings.json").write_text(json.dumps(settings))

@@ -21,7 +21,7 @@ class Variant:
 @dataclass(frozen=True, kw_only=True)
 class Peer:
     """A server that, in an environment with the packages of `<name>.txt`, runs until SIGTERM as
-    `python -m benchmarks.peers.<name> MODEL PORT ARGUMENTS`.
+    `python -m benchmarks.peers.<name> MODEL PORT ARGUMENTS` in an empty folder.
 
     `package` is the one whose version is told. `wires` has JSON and, where the server takes it, BINARY.
     """

@@ -45,8 +45,8 @@ class Server(NamedTuple):
 
 @contextmanager
 def started(command: list[str], settings: dict[str, str], probe: tuple[Wire, Rows]) -> Iterator[Server]:
-    """A server that has answered the probe on each of 16 connections at once. PORT in its command stands for the
-    port that it is given.
+    """A server that has answered the probe on each of 16 connections at once, in an empty folder of its own. PORT
+    in its command stands for the port that it is given.
 
     Raises WrongAnswer when it ends before, or is not right for a minute.
     """
@@ -54,7 +54,7 @@ def started(command: list[str], settings: dict[str, str], probe: tuple[Wire, Row
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+") as log:
         process = subprocess.Popen(
             [port if part == "PORT" else part for part in command],
-            cwd=ROOT,
+            cwd=folder,
             env=os.environ | ONE_THREAD | {"PYTHONPATH": str(ROOT)} | settings,
             stdout=log,
             stderr=subprocess.STDOUT,

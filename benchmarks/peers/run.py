@@ -34,7 +34,7 @@ WIRES: dict[str, Wire] = {
     BINARY: BinaryTensors(f"/v2/models/{MODEL}/infer"),
 }
 SETTINGS = {"DIABOLO_MODELS_DIR": str(ROOT / "models"), "DIABOLO_LOG_LEVEL": "warning"}
-SURVEY = Pace(rounds=2, seconds=2)
+SURVEY = Pace(rounds=2, seconds=1)
 
 Result = dict[str, Any]
 

@@ -6,7 +6,6 @@ It imports this file, too, from the archive that it is packed in, for the handle
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,7 @@ class Reconstruction(BaseHandler):
 
 if __name__ == "__main__":
     model, port, batch, delay = sys.argv[1:]
-    folder = Path(tempfile.mkdtemp())
+    folder = Path.cwd()
     places = ("management", "metrics", "grpc", "grpc_management")
     properties = {name: int(port) + offset for offset, name in enumerate(places, start=1)}
     (folder / "config.properties").write_text(PROPERTIES.format(port=port, **properties))

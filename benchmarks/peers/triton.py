@@ -1,13 +1,12 @@
 """Triton: the server in the wheel of nvidia-pytriton, whose only backend is Python; two instances of the model.
 Arguments: largest batch (0: requests one by one).
 
-It imports this file, too, as the model's own `model.py`.
+Its instances import this file, too, for the model.
 """
 
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,10 @@ max_batch_size: 4096
 input [{ name: "input" data_type: TYPE_FP32 dims: [784] }]
 output [{ name: "reconstruction" data_type: TYPE_FP32 dims: [784] }]
 instance_group [{ count: 2 kind: KIND_CPU }]
+"""
+PROGRAM = """import sys
+sys.path.insert(0, {root!r})
+from benchmarks.peers.triton import TritonPythonModel
 """
 BATCHES = "dynamic_batching {}\n"
 
@@ -49,10 +52,10 @@ if __name__ == "__main__":
     model, port, batch = sys.argv[1:]
     installed = Path(pytriton.__file__).parent / "tritonserver"
     stub = installed / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}"
-    folder = Path(tempfile.mkdtemp())
+    folder = Path.cwd()
     network = folder / "models" / "network"
     (network / "1").mkdir(parents=True)
-    shutil.copy(__file__, network / "1" / "model.py")
+    (network / "1" / "model.py").write_text(PROGRAM.format(root=str(Path(__file__).parents[2])))
     shutil.copytree(installed / "backends", folder / "backends")
     shutil.copy(stub / "triton_python_backend_stub", folder / "backends" / "python")
     (network / "config.pbtxt").write_text(CONFIGURATION + (BATCHES if batch != "0" else ""))
