@@ -34,6 +34,7 @@ FITTING_VALUES = 2**25  # of what is learnt from: 128 MB
 BATCH_ROWS = 256
 COMPONENTS = 64
 SMALL = 0.01
+ALONE = 0.7  # more, and what is reconstructed well for its kind counts too little; less, and noise passes
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -75,16 +76,18 @@ class ReconstructionError(AnomalyScore):
 
 
 class WeightedError(ReconstructionError):
-    """s(x) = w(x) 1/d ||x - decode(encode(x))||^2, w(x) = (q(v) / Q)^c / (min(1/d ||x||^2, M) + e): the
-    reconstruction error in proportion to the row's own square, up to the usual one, and weighed by how far the row's
-    code and size, v, lie from those of the nearest cluster of training rows. It is the mean of `anomaly_map`.
+    """s(x) = max(w(x) E(x), b E(x)^p), E(x) = 1/d ||x - decode(encode(x))||^2, w(x) = (q(v) / Q)^c / (min(1/d ||x||^2,
+    M) + e): the reconstruction error in proportion to the row's own square, up to the usual one, and weighed by how far
+    the row's code and size, v, lie from those of the nearest cluster of training rows; or the error alone, where that
+    is more unusual still. It is the mean over elements of `anomaly_map`, which shares it out as the errors are.
 
     An error is suspicious when the row has little that could be reconstructed wrongly, and when its code is none that
     training rows have; Zong et al. 2018 (ICLR, DAGMM, section 3.2) likewise judge the code and the relative error by
-    one mixture. To be bright excuses no error, else noise would pass: M is the mean of 1/d ||x||^2 over training rows,
-    e a hundredth of it. q is the distance that `Clusters` says, of v = the 64 principal components of the code and the
-    logarithms of 1/d ||x||_1 and 1/d ||x||^2, all whitened; Q is its mean over training rows, and c makes the
-    logarithms of both factors vary equally there. Rows count from the lower end of a declared range, else from 0.
+    one mixture. M is the mean of 1/d ||x||^2 over training rows, e a hundredth of it. q is the distance that `Clusters`
+    says, of v = the 64 principal components of the code and the logarithms of 1/d ||x||_1 and 1/d ||x||^2, all
+    whitened; Q is its mean over training rows, and c makes the logarithms of both factors vary equally there. b and p
+    make log(b E^p) vary 0.7 times as much there as log(w E), around the same median: that is what noise, whose code
+    and size are usual, is found by. Rows count from the lower end of a declared range, else from 0.
     """
 
     kind = "weighted_error"
@@ -93,6 +96,8 @@ class WeightedError(ReconstructionError):
     least: Tensor
     usual: Tensor
     power: Tensor
+    alone_factor: Tensor
+    alone_power: Tensor
 
     def __init__(self, network: Autoencoder) -> None:
         super().__init__(network)
@@ -101,11 +106,11 @@ class WeightedError(ReconstructionError):
         self.low = 0.0 if network.range is None else network.range[0]
         self.register_buffer("sizes_mean", torch.zeros(2))
         self.register_buffer("sizes_deviation", torch.ones(2))
-        for name in ("least", "usual", "power"):
+        for name in ("least", "usual", "power", "alone_factor", "alone_power"):
             self.register_buffer(name, torch.ones(()))
 
     def fit(self, train: Features) -> None:
-        """The clusters, Q, c and e are those of rows of `train` (m, d)."""
+        """The clusters and all that is usual are those of rows of `train` (m, d)."""
         self.least = _of_batches(self._means, train).double().mean(dim=0).mul(SMALL).clamp(min=TINY).float()
         codes, sizes = _of_batches(self.network.encode, train), _of_batches(self._sizes, train)
         self.whitening.fit(codes)
@@ -113,17 +118,22 @@ class WeightedError(ReconstructionError):
         self.sizes_deviation = sizes.std(dim=0).clamp(min=SMALL)
         self.clusters.fit(self._context(codes, sizes))
         distances = self.clusters(self._context(codes, sizes)).double().clamp(min=TINY)
-        errors = _of_batches(self._errors, train).double().clamp(min=TINY)
-        relative = errors.log() - self._excuse(sizes)
+        errors = _of_batches(self._errors, train).double().clamp(min=TINY).log()
+        relative = errors - self._excuse(sizes)
         self.usual = distances.mean().float()
         self.power = (relative.std() / distances.log().std().clamp(min=SMALL)).clamp(max=1 / SMALL).float()
+        weighted = relative + self.power * (distances / self.usual).log()
+        self.alone_power = (ALONE * weighted.std() / errors.std().clamp(min=SMALL)).float()
+        self.alone_factor = (weighted.median() - self.alone_power * errors.median()).exp().float()
 
     def anomaly_map(self, x: Tensor) -> Tensor:
         """What every element adds to the score, shape (n, d) as x."""
         codes, sizes = self.network.encode(x), self._sizes(x)
+        squares = (self.network.decode(codes) - x).square()
         distances: Tensor = self.clusters(self._context(codes, sizes)) / self.usual
         weights = distances.pow(self.power) / self._excuse(sizes).exp()
-        return (self.network.decode(codes) - x).square() * weights[:, None]
+        alone = self.alone_factor * squares.mean(dim=1).clamp(min=TINY).pow(self.alone_power - 1)
+        return squares * weights.maximum(alone)[:, None]
 
     def _errors(self, x: Tensor) -> Tensor:
         """1/d ||x - decode(encode(x))||^2 of rows x (n, d): shape (n,)."""

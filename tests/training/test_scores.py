@@ -126,14 +126,25 @@ def test_the_weighted_error_multiplies_both_factors_to_equal_effect(
 ) -> None:
     score = WeightedError(network)
     score.fit(rows)
-    errors = ReconstructionError(network)
-    usual = rows.square().mean()
+    score.alone_factor.zero_()
+    errors, usual = ReconstructionError(network), rows.square().mean()
     relative = errors(rows) / (rows.square().mean(dim=1).clamp(max=usual) + 0.01 * usual)
     weights = score(rows) / relative
-    torch.testing.assert_close(
-        score.anomaly_map(rows), errors.anomaly_map(rows) * (score(rows) / errors(rows))[:, None]
-    )
+    shared = errors.anomaly_map(rows) * (score(rows) / errors(rows))[:, None]
+    torch.testing.assert_close(score.anomaly_map(rows), shared)
     assert weights.log().std().item() == pytest.approx(relative.log().std().item(), rel=1e-3)
+
+
+def test_an_error_that_is_unusual_alone_is_the_weighted_error(network: VariationalAutoencoder, rows: Tensor) -> None:
+    score, errors = WeightedError(network), ReconstructionError(network)
+    score.fit(rows)
+    alone = score.alone_factor * errors(rows) ** score.alone_power
+    both = score(rows).log()
+    score.alone_factor.zero_()
+    weighted = score(rows).log()
+    torch.testing.assert_close(both, weighted.maximum(alone.log()))
+    assert alone.log().std().item() == pytest.approx(0.7 * weighted.std().item(), rel=1e-3)
+    assert alone.log().median().item() == pytest.approx(weighted.median().item(), abs=1e-4)
 
 
 def test_the_weighted_error_of_a_row_grows_where_codes_and_sizes_are_unusual(

@@ -19,8 +19,8 @@ SCORES = {
     "reconstruction_error": "the mean squared error of the reconstruction; `anomaly_map` says how much each element "
     "adds",
     "weighted_error": "the mean squared error of the reconstruction in proportion to the row's own square, weighed "
-    "by how far the row's code and size lie from those of the nearest cluster of training rows; `anomaly_map` says how "
-    "much each element adds",
+    "by how far the row's code and size lie from those of the nearest cluster of training rows, or the error alone "
+    "where that is more unusual; `anomaly_map` says how much each element adds",
     "negative_elbo": "the negative evidence lower bound with the code at its mean, in nats",
     "mahalanobis": "the squared Mahalanobis distance of the code from those of the training rows",
     "mahalanobis_residual": "the squared Mahalanobis distance of the code from those of the training rows, plus the "
