@@ -7,6 +7,7 @@ echo. Exit code 1 where wrk is missing, the service answers wrongly or no peer a
 import argparse
 import json
 import shutil
+import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,6 +37,7 @@ def main() -> int:
     if shutil.which("wrk") is None:
         sys.stderr.write("the benchmark needs wrk: apt-get install wrk\n")
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers end with us
     with ExitStack() as stack:
         peers = [known[name] for name in chosen.peers or known]
         write(run(peers, Pace(chosen.rounds, chosen.seconds), stack=stack), chosen.docs)

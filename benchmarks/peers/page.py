@@ -6,6 +6,7 @@ from typing import Any
 
 __all__ = ["GOALS", "page", "write"]
 
+STAGES = ("HTTP", "body parsing", "forward", "serialising", "framework")
 CELLS = ("W1c1", "W1c16", "W1c64", "W2c4", "W3c16")
 GOALS = {"W1c1": (2.0, 0.16), "W1c16": (2.5, 0.32), "W1c64": (2.0, 0.32), "W2c4": (2.0, 0.20), "W3c16": (1.7, 0.40)}
 TAIL_CELL, TAIL = "W1c64", 5.0
@@ -57,6 +58,11 @@ def page(results: dict[str, Any]) -> str:
         " one server's turn and the next. The service's line is from the table above.\n",
         _servers(results),
         *_excuses(results["peers"]),
+        "## Where the time of one row goes\n",
+        "Microseconds of a request of one row as JSON on one thread, without sockets: uvicorn's protocol is handed the"
+        " request's bytes. HTTP is what the echo costs in the service's place, the framework what the other stages"
+        " leave over; medians (`python -m benchmarks.stages`). The goal is a framework's share of 20 % at most.\n",
+        _stages(results["stages"]),
         "## Setting\n",
         _setting(results),
     ]
@@ -101,11 +107,19 @@ def _servers(results: dict[str, Any]) -> str:
 
 def _best(peer: dict[str, Any], cell: str) -> str:
     """The better variant's figures, and which it is where there are several."""
-    found = [(v["cells"][cell]["of_echo"], v["name"], v["cells"][cell]) for v in peer["variants"] if cell in v["cells"]]
+    found = [(v["cells"][cell], v["name"]) for v in peer["variants"] if cell in v["cells"]]
     if not found:
         return "-"
-    share, name, figures = max(found, key=lambda entry: entry[0])
-    return f"{_figure(figures)} {share:.2f}" + (f", {name}" if len(peer["variants"]) > 1 else "")
+    figures, name = max(found, key=lambda entry: float(entry[0]["requests_per_second"]))
+    return f"{_figure(figures)} {figures['of_echo']:.2f}" + (f", {name}" if len(peer["variants"]) > 1 else "")
+
+
+def _stages(stages: dict[str, dict[str, float]]) -> str:
+    lines = [["runtime", *STAGES, "total", "framework's share"]]
+    for runtime, spent in stages.items():
+        figures = [f"{spent[stage]:.0f}" for stage in (*STAGES, "total")]
+        lines.append([runtime, *figures, f"{spent['framework'] / spent['total']:.0%}"])
+    return _table(lines)
 
 
 def _excuses(peers: list[dict[str, Any]]) -> list[str]:

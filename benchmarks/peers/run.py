@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import torch
 
+from benchmarks import stages
 from benchmarks.peers.answers import WrongAnswer, check
 from benchmarks.peers.environment import NotInstalled, environment, installed_versions
 from benchmarks.peers.measure import CELLS, Cell, Compared, Contender, Pace, between
@@ -90,6 +91,7 @@ def run(peers: Sequence[Peer], pace: Pace, *, stack: ExitStack) -> Result:
         "memory_mib": round(comparison.service.server.memory_mib()),
         "duels": duels,
         "peers": surveyed,
+        "stages": {name: stages.measure(name) for name in stages.RUNTIMES},
     }
 
 
@@ -127,17 +129,21 @@ def duel_all(comparison: Comparison, peers: Sequence[Peer], surveyed: list[Resul
     found = {}
     for cell in CELLS:
         rivals = [
-            (entry["cells"][cell.name]["of_echo"], result["name"], entry["name"])
+            (entry["cells"][cell.name]["requests_per_second"], result["name"], entry["name"])
             for result in surveyed
             for entry in result["variants"]
             if cell.name in entry["cells"]
         ]
-        if not rivals:
+        for _, name, variant in sorted(rivals, reverse=True):
+            try:
+                with comparison.peer(*by_name[name, variant]) as rival:
+                    neighbours = {"peer": rival, "echo": comparison.echoes[cell]}
+                    compared = between(comparison.service, neighbours, cell, comparison.rows, pace)
+                break
+            except (WrongAnswer, RuntimeError) as reason:  # the next best, then
+                print_line(f"{name}, {variant}: {reason}")
+        else:
             continue
-        _, name, variant = max(rivals)
-        with comparison.peer(*by_name[name, variant]) as rival:
-            neighbours = {"peer": rival, "echo": comparison.echoes[cell]}
-            compared = between(comparison.service, neighbours, cell, comparison.rows, pace)
         found[cell.name] = {
             "peer": by_name[name, variant][0].title,
             "variant": variant,
