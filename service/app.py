@@ -12,10 +12,11 @@ from fastapi_offline import FastAPIOffline
 
 from service.api.catalog import catalog_router
 from service.api.compression import Compression
+from service.api.direct import DirectRoute, ShortWay
 from service.api.health import health_router
 from service.api.openapi import correct_openapi
 from service.api.operations import operations_router
-from service.api.problems import handle_problems
+from service.api.problems import handle_problems, refusal
 from service.api.problems import router as problems_router
 from service.api.request_id import RequestId
 from service.api.v2.routes import v2_router
@@ -80,14 +81,18 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     app.state.repository = repository
     app.state.draining = False
     app.state.stopping = stopping
+    operations = operations_router(repository, settings, stopping=stopping)
+    inference = v2_router(repository, settings, lambda: bool(app.state.draining))
+    direct = [route for route in (*operations.routes, *inference.routes) if isinstance(route, DirectRoute)]
+    app.add_middleware(ShortWay, routes=direct, refuse=refusal)
     if settings.compress_bytes:
         app.add_middleware(Compression, min_bytes=settings.compress_bytes)
     app.add_middleware(RequestId)
     handle_problems(app)
-    app.include_router(operations_router(repository, settings, stopping=stopping))
+    app.include_router(operations)
     app.include_router(catalog_router(repository))
     app.include_router(health_router(repository, lambda: bool(app.state.draining)))
-    app.include_router(v2_router(repository, settings, lambda: bool(app.state.draining)))
+    app.include_router(inference)
     app.include_router(problems_router)
 
     correct_openapi(app)

@@ -35,6 +35,7 @@ __all__ = [
     "instance_of",
     "problem_document",
     "problem_responses",
+    "refusal",
     "router",
 ]
 
@@ -71,27 +72,27 @@ def handle_problems(app: FastAPI) -> None:
 
     async def refuse(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
-        return _respond(request, error)
+        return refusal(request, error)
 
     async def refuse_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         faults = [Fault(fault["msg"], "#/" + "/".join(map(str, fault["loc"][1:]))) for fault in error.errors()]
-        return _respond(request, InvalidContent("the request's parameters are not valid", faults=faults))
+        return refusal(request, InvalidContent("the request's parameters are not valid", faults=faults))
 
     async def refuse_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
             allowed = (error.headers or {}).get("Allow", "")
             problem = MethodNotAllowed(f"{request.method} is not allowed here; allowed: {allowed}")
-            return _respond(request, problem, headers={"Allow": allowed})
-        return _respond(request, NotFound("there is nothing at this path; /docs lists what there is"))
+            return refusal(request, problem, headers={"Allow": allowed})
+        return refusal(request, NotFound("there is nothing at this path; /docs lists what there is"))
 
     async def refuse_bug(request: Request, error: Exception) -> Response:
         request_id = request_id_of(request.scope)
         logger.error("request %s failed", request_id, exc_info=error)
         problem = InternalError("the service failed; its log has the cause under this request_id")
         # Starlette sends this answer from outside all middleware, so nobody else adds the field.
-        return _respond(request, problem, headers={"X-Request-ID": request_id})
+        return refusal(request, problem, headers={"X-Request-ID": request_id})
 
     async def forget(request: Request, error: Exception) -> Response:
         logger.info("request %s: %s", request_id_of(request.scope), error or "its client went away")
@@ -175,7 +176,8 @@ def _failure(error: ServiceError) -> str:
     return "; ".join([error.detail, *faults])
 
 
-def _respond(request: Request, error: ServiceError, *, headers: dict[str, str] | None = None) -> Response:
+def refusal(request: Request, error: ServiceError, *, headers: dict[str, str] | None = None) -> Response:
+    """The response that says so, in the form of the protocol that was spoken."""
     document = problem_document(error, instance=instance_of(request), request_id=request_id_of(request.scope))
     fields = {"Cache-Control": "no-store", **(headers or {}), **error.headers}
     if error.status == 503:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from service.api.direct import DirectRoute
 from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES, read_body
 from service.api.problems import failure_responses
 from service.api.requests import load_json, validate
@@ -181,6 +182,7 @@ def _add_model_routes(router: APIRouter, repository: Repository, settings: Setti
         "/infer",
         "POST",
         infer,
+        route_class_override=DirectRoute,
         operation_id=f"v2_infer{suffix}",
         summary=f"Outputs for rows{named}",
         response_class=Response,
