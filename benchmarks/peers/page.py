@@ -145,6 +145,7 @@ def _setting(results: dict[str, Any]) -> str:
     for peer in results["peers"]:
         versions = ", ".join(f"{name} {version}" for name, version in peer["versions"].items())
         lines.append(f"- {peer['title']}: {versions or 'not installed'}")
+    lines += [f"- {note}" for note in results.get("notes", [])]
     return "\n".join(lines) + "\n"
 
 
