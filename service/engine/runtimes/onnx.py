@@ -43,6 +43,8 @@ def _open(name: str, graph: bytes, weights: bytes) -> tuple[onnxruntime.Inferenc
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = THREADS
     options.log_severity_level = NOTHING_LOGGED
+    # An arena for each graph keeps what its largest batch took: 570 MB for eight bundles instead of 210, and no faster.
+    options.enable_cpu_mem_arena = False
     options.add_external_initializers_from_files_in_memory([WEIGHTS_FILE], [weights], [len(weights)])
     # Tensors inside of functions and branches are looked for on the disk, by default from the current folder on; below
     # a file that is no folder there is nothing to be found.
