@@ -163,7 +163,7 @@ def _list() -> None:
     from training.recipes import RECIPES
 
     for known, function in RECIPES.items():
-        typer.echo(f"{known:20}{(function.__doc__ or '').splitlines()[0]}")
+        typer.echo(f"{known:24}{(function.__doc__ or '').splitlines()[0]}")
 
 
 def _recipe(given: dict[str, Any]) -> "Config":
