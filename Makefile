@@ -7,7 +7,7 @@ BIN    := .venv/bin
 .PHONY: serve test check fix train bench bench-peers bench-spread bench-streaming bench-training quality quality-full openapi lock
 
 serve: .venv/ready  ## serve the bundles in models/
-	DIABOLO_HOST=$(HOST) DIABOLO_PORT=$(PORT) $(BIN)/diabolo serve
+	DIABOLO_HOST=$(HOST) DIABOLO_PORT=$(PORT) exec $(BIN)/diabolo serve
 
 test: .venv/ready  ## the whole suite; prints its skips and why
 	$(BIN)/pytest
