@@ -130,6 +130,8 @@ def measure(full: bool) -> Outcome:  # noqa: ARG001 (there is no larger table)
             "times.",
             "With one sample the order is the reverse: an importance-weighted encoder spreads its draws, which the "
             "ELBO punishes and the bound of many samples rewards.",
+            "Once more with seed 1: IWAE-5 1.09 nats below the VAE, IWAE-50 1.43 below IWAE-5. The order is the same; "
+            "how the sum of 2.5 divides varies.",
         ),
     )
 
