@@ -32,6 +32,7 @@ __all__ = [
     "Manifest",
     "Provenance",
     "Score",
+    "ScoreKind",
     "is_name",
     "onnx_file",
     "parse_manifest",
@@ -72,6 +73,16 @@ KNOWN_FILES = frozenset(
 
 # Per-feature statistics of a 64 x 64 colour image take about 0.6 MB; what is far above that is an attack or a mistake.
 MAX_MANIFEST_BYTES = 8 * 2**20
+
+ScoreKind = Literal[
+    "reconstruction_error",
+    "weighted_error",
+    "negative_elbo",
+    "mahalanobis",
+    "mahalanobis_residual",
+    "rapp_sap",
+    "rapp_nap",
+]
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
@@ -133,15 +144,7 @@ class FeatureStatistics(_Frozen):
 class Score(_Frozen):
     """What `anomaly_score` computes. A higher score is always more anomalous."""
 
-    kind: Literal[
-        "reconstruction_error",
-        "weighted_error",
-        "negative_elbo",
-        "mahalanobis",
-        "mahalanobis_residual",
-        "rapp_sap",
-        "rapp_nap",
-    ]
+    kind: ScoreKind
     additive: bool = Field(description="the score is the mean over a row's elements of `anomaly_map`")
     map_ceiling: float | None = Field(
         default=None,

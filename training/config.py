@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from pydantic import JsonValue
 
-from bundle.manifest import is_name
+from bundle.manifest import ScoreKind, is_name
 from bundle.operations import Family
 from training.corruption import Range
 from training.data import SOURCES, Source, SplitSizes
@@ -18,17 +18,7 @@ from training.networks import Architecture
 from training.objectives import Denoising, Linear, Objective, Variational
 from training.sources.files import Files
 
-__all__ = ["Config", "Fitting", "ScoreKind"]
-
-ScoreKind = Literal[
-    "reconstruction_error",
-    "weighted_error",
-    "negative_elbo",
-    "mahalanobis",
-    "mahalanobis_residual",
-    "rapp_sap",
-    "rapp_nap",
-]
+__all__ = ["Config", "Fitting"]
 
 
 @dataclass(frozen=True, kw_only=True)

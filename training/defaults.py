@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bundle.manifest import ImageSpec, is_name
-from training.config import Config, Fitting, ScoreKind
+from bundle.manifest import ImageSpec, ScoreKind, is_name
+from training.config import Config, Fitting
 from training.corruption import Corruption
 from training.data import SplitSizes
 from training.dataset import DataSet

@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from bundle.manifest import ScoreKind
 from training.clusters import Clusters
-from training.config import Config, ScoreKind
+from training.config import Config
 from training.networks import Autoencoder, VariationalAutoencoder
 from training.objectives import Variational
 from training.objectives.variational import divergence_from_prior

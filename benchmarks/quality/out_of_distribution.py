@@ -11,10 +11,9 @@ from benchmarks.quality.row import Check, Outcome, Reference, Row
 from benchmarks.quality.shipped import fashion_bundles, fashion_test, scores, unfamiliar_digits
 from benchmarks.quality.trained import fashion, fashion_splits, trained
 from bundle.calibration import Floats
-from bundle.manifest import TORCHSCRIPT_FILE
+from bundle.manifest import TORCHSCRIPT_FILE, ScoreKind
 from bundle.operations import Family, Method
 from bundle.read import Bundle
-from training.config import ScoreKind
 from training.evaluate import grey_entropy
 from training.export import Artefact
 from training.recipes import RECIPES

@@ -105,3 +105,12 @@ def clothes() -> Floats:
     with gzip.open(FASHION) as file:
         pixels = np.frombuffer(file.read(), dtype=np.uint8, offset=16)
     return (pixels.reshape(-1, 784) / np.float32(255)).astype(np.float32)
+
+
+@pytest.fixture
+def curl() -> str:
+    """The program that the README calls."""
+    found = shutil.which("curl")
+    if found is None:
+        pytest.skip("curl is not on this machine: install Debian's package curl")
+    return found

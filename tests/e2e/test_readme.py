@@ -1,7 +1,6 @@
 """What the README tells a new user to type works as it stands."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -21,10 +20,8 @@ def picture(path: Path) -> Image.Image:
 
 
 @pytest.fixture
-def calls() -> str:
-    """The README's block of calls, which need curl."""
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not on this machine: install Debian's package curl")
+def calls(curl: str) -> str:  # noqa: ARG001 (they need it)
+    """The README's block of calls."""
     (block,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     return str(block)
 

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -24,11 +23,9 @@ CODINGS: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = 
 
 
 @pytest.fixture
-def curl() -> list[str]:
+def sending(curl: str) -> list[str]:
     """curl, which sends its standard input as that comes (`-T .`; with `-T -` it reads no answer while it waits)."""
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not on this machine: install Debian's package curl")
-    return ["curl", "-sN", "-T", ".", "-X", "POST", "-H", "Content-Type: application/x-ndjson"]
+    return [curl, "-sN", "-T", ".", "-X", "POST", "-H", "Content-Type: application/x-ndjson"]
 
 
 @pytest.fixture
@@ -37,10 +34,12 @@ def line(shipped: Path) -> bytes:
     return json.dumps(read_bundle(shipped / "fashion-vae" / "1").golden.inputs[0].tolist()).encode() + b"\n"
 
 
-def test_sigterm_ends_a_stream_that_would_go_on_with_a_reason(shipped: Path, curl: list[str], line: bytes) -> None:
+def test_sigterm_ends_a_stream_that_would_go_on_with_a_reason(shipped: Path, sending: list[str], line: bytes) -> None:
     with serving(shipped) as server:
         wait_until_ready(server.address)
-        with subprocess.Popen([*curl, server.address + PATH], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        with subprocess.Popen(
+            [*sending, server.address + PATH], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as client:
             assert client.stdin is not None
             assert client.stdout is not None
             for index in range(3):
@@ -56,17 +55,17 @@ def test_sigterm_ends_a_stream_that_would_go_on_with_a_reason(shipped: Path, cur
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-def test_a_stream_says_what_the_json_answer_says(server: Server, curl: list[str], line: bytes, coding: str) -> None:
+def test_a_stream_says_what_the_json_answer_says(server: Server, sending: list[str], line: bytes, coding: str) -> None:
     pack, unpack = CODINGS[coding]
     fields = ["-H", f"Content-Encoding: {coding}", "-H", f"Accept-Encoding: {coding}"]
     content = line * 1000
     ended = subprocess.run(
-        [*curl, *fields, server.address + PATH], input=pack(content), capture_output=True, timeout=60, check=True
+        [*sending, *fields, server.address + PATH], input=pack(content), capture_output=True, timeout=60, check=True
     )
     *lines, end = map(json.loads, unpack(ended.stdout).splitlines())
     assert end == {"done": True, "rows": 1000}
     body = b'{"inputs": [' + line + b"]}"
-    json_curl = [*curl[:-1], "Content-Type: application/json", server.address + PATH]
+    json_curl = [*sending[:-1], "Content-Type: application/json", server.address + PATH]
     answer = json.loads(subprocess.run(json_curl, input=body, capture_output=True, timeout=60, check=True).stdout)
     for index, found in enumerate(lines):
         assert found["index"] == index

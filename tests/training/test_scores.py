@@ -13,8 +13,9 @@ from sklearn.metrics import roc_auc_score
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
+from bundle.manifest import ScoreKind
 from bundle.operations import Method
-from training.config import Config, ScoreKind
+from training.config import Config
 from training.errors import ConfigInvalid
 from training.export import Artefact, Program, check_parity, export
 from training.networks import Architecture, Autoencoder, VariationalAutoencoder, build
