@@ -1,0 +1,84 @@
+"""What became of every request, and how long the answers took."""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+from enum import IntEnum
+
+import numpy as np
+
+__all__ = ["Tally", "Verdict"]
+
+SHOWN = 10
+
+
+class Verdict(IntEnum):
+    """What became of a request. REFUSED is said honestly: 429, 503 or 504 as a problem, with `Retry-After` where that is
+    due. LOST got no whole answer: no connection, one that broke, or silence. WRONG is everything else."""
+
+    OK = 0
+    REFUSED = 1
+    LOST = 2
+    WRONG = 3
+
+
+class Tally:
+    """Every request that has ended: when it was due, how long after that it ended, in seconds, and how.
+
+    17 bytes each, so that an hour's requests can be kept. `reasons` counts what was said of those that were not
+    answered rightly.
+    """
+
+    def __init__(self) -> None:
+        self._due, self._seconds, self._verdicts = array("d"), array("d"), array("b")
+        self.reasons: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def add(self, due: float, seconds: float, verdict: Verdict, reason: str = "") -> None:
+        """One more has ended."""
+        self._due.append(due)
+        self._seconds.append(seconds)
+        self._verdicts.append(verdict)
+        if reason:
+            self.reasons[f"{verdict.name.lower()}: {reason}"] += 1
+
+    def count(self, verdict: Verdict) -> int:
+        """How many ended so."""
+        return self._verdicts.count(verdict)
+
+    def between(self, start: float, end: float) -> "Tally":
+        """Those that were due in this time."""
+        due = np.frombuffer(self._due)
+        chosen = (due >= start) & (due < end)
+        part = Tally()
+        part._due = array("d", due[chosen].tobytes())
+        part._seconds = array("d", np.frombuffer(self._seconds)[chosen].tobytes())
+        part._verdicts = array("b", np.frombuffer(self._verdicts, dtype=np.int8)[chosen].tobytes())
+        return part
+
+    @classmethod
+    def joined(cls, parts: Iterable["Tally"]) -> "Tally":
+        """All of them in one."""
+        whole = cls()
+        for part in parts:
+            whole._due += part._due
+            whole._seconds += part._seconds
+            whole._verdicts += part._verdicts
+            whole.reasons += part.reasons
+        return whole
+
+    def percentile_ms(self, percent: float) -> float:
+        """So many percent of the right answers took at most so many milliseconds; not a number without answers."""
+        seconds = np.frombuffer(self._seconds)[np.frombuffer(self._verdicts, dtype=np.int8) == Verdict.OK]
+        return float(np.percentile(seconds, percent, method="higher")) * 1000 if len(seconds) else float("nan")
+
+    def within(self, seconds: float) -> int:
+        """How many right answers took at most so long."""
+        taken = np.frombuffer(self._seconds)
+        return int(((np.frombuffer(self._verdicts, dtype=np.int8) == Verdict.OK) & (taken <= seconds)).sum())
+
+    def shown_reasons(self) -> str:
+        """What went wrong most often, in words."""
+        return "; ".join(f"{count} x {reason}" for reason, count in self.reasons.most_common(SHOWN)) or "nothing"
