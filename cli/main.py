@@ -5,6 +5,7 @@ import sys
 import typer
 
 from cli.bundles import models, verify
+from cli.diff import diff
 from cli.serve import openapi, serve
 from cli.train import train
 
@@ -28,6 +29,7 @@ app.command()(train)
 app.command()(serve)
 app.command()(models)
 app.command()(verify)
+app.command()(diff)
 app.command(hidden=True)(openapi)
 
 

@@ -1,13 +1,18 @@
 """The `diabolo` command as a person uses it."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from bundle.calibration import Floats
 from tests.e2e.conftest import DIABOLO, ROOT, SHIPPED
+
+NUMBER = r"(?<![\w-])[+-]?\d[\d,]*\.?\d*(?![\w-])"
 
 
 def run(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -71,3 +76,17 @@ def test_a_damaged_bundle_is_reported(shipped: Path, tmp_path: Path, strict: boo
         ended = run("verify", "--models-dir", str(tmp_path))
         assert "size-mismatch" in ended.stdout
     assert ended.returncode not in {0, None}
+
+
+def test_two_shipped_bundles_differ_as_the_documentation_says(shipped: Path, clothes: Floats, tmp_path: Path) -> None:
+    np.save(tmp_path / "clothes.npy", np.rint(255 * clothes).astype(np.uint8).reshape(-1, 28, 28))
+    arguments = ["fashion-vae", "fashion-vanilla", "--data", str(tmp_path / "clothes.npy"), "--alpha", "0.05"]
+    ended = run("diff", *arguments, "--models-dir", str(shipped))
+    assert ended.returncode == 0, ended.stderr
+    (documented,) = re.findall(r"```\n(A  .*?)```", (ROOT / "docs" / "comparing.md").read_text(), re.DOTALL)
+    for line, shown in zip(ended.stdout.splitlines(), documented.splitlines(), strict=True):
+        if ": rows " in line:  # another processor may see a row on the other side of a threshold
+            line, shown = line.partition(":")[0], shown.partition(":")[0]
+        assert re.sub(NUMBER, "N", line) == re.sub(NUMBER, "N", shown)
+        figures = [[float(number.replace(",", "")) for number in re.findall(NUMBER, text)] for text in (line, shown)]
+        assert figures[0] == pytest.approx(figures[1], rel=0.02)
