@@ -8,15 +8,15 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
-from fastapi_offline import FastAPIOffline
 
 from service.api.catalog import catalog_router
 from service.api.compression import Compression
-from service.api.direct import DirectRoute, ShortWay
+from service.api.direct import DirectApp, DirectRoute
+from service.api.docs_page import add_docs_page
 from service.api.health import health_router
 from service.api.openapi import correct_openapi
 from service.api.operations import operations_router
-from service.api.problems import handle_problems, refusal
+from service.api.problems import handle_problems
 from service.api.problems import router as problems_router
 from service.api.request_id import RequestId
 from service.api.v2.routes import v2_router
@@ -69,10 +69,11 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
             await watch
         await repository.close()
 
-    app = FastAPIOffline(
+    app = DirectApp(
         title="Diabolo",
         version=version("diabolo"),
         description=DESCRIPTION,
+        docs_url=None,
         redoc_url=None,
         servers=[{"url": "/"}],
         lifespan=lifespan,
@@ -84,7 +85,7 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     operations = operations_router(repository, settings, stopping=stopping)
     inference = v2_router(repository, settings, lambda: bool(app.state.draining))
     direct = [route for route in (*operations.routes, *inference.routes) if isinstance(route, DirectRoute)]
-    app.add_middleware(ShortWay, routes=direct, refuse=refusal)
+    app.shorten(direct, compress_bytes=settings.compress_bytes)
     if settings.compress_bytes:
         app.add_middleware(Compression, min_bytes=settings.compress_bytes)
     app.add_middleware(RequestId)
@@ -95,6 +96,7 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     app.include_router(inference)
     app.include_router(problems_router)
 
+    add_docs_page(app)
     correct_openapi(app)
 
     @app.get("/", include_in_schema=False)

@@ -124,7 +124,8 @@ async def reconstruct(model: LoadedModel, inputs: Floats) -> Reconstructed:
     model.require(Operation.RECONSTRUCT)
     (outputs,) = await model.run(Method.RECONSTRUCT, inputs)
     with np.errstate(over="ignore"):
-        errors = np.square(inputs - outputs).mean(axis=1)
+        differences = inputs - outputs
+        errors = np.vecdot(differences, differences) / np.float32(model.manifest.input.size)
     model.check_finite(errors)
     return Reconstructed(outputs, errors)
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel
@@ -14,7 +14,7 @@ from service import operations
 from service.api import schemas
 from service.api.answers import Answer
 from service.api.media import Media
-from service.api.requests import Call
+from service.api.requests import Call, Width
 from service.codecs.images import heat_png_from_maps, png_from_rows
 from service.codecs.rows import RowSpec
 from service.engine.loaded import LoadedModel
@@ -28,7 +28,8 @@ MOST_COLUMNS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter(Generic[R]):
-    """One operation as it stands on the wire. `fields` gives the tensors that a request's parameters ask for."""
+    """One operation as it stands on the wire. `fields` gives the tensors that a request's parameters ask for; `tensor`
+    is the only one of an operation where that does not depend on them."""
 
     operation: Operation
     summary: str
@@ -36,8 +37,16 @@ class Adapter(Generic[R]):
     answer: type[BaseModel]
     fields: Callable[[LoadedModel, int, R], Mapping[str, RowSpec]]
     carry_out: Callable[[LoadedModel, Call[R], int], Awaitable[Answer]]
+    tensor: Literal["inputs", "latents"] | None = None
     binary: bool = True
     picture: bool = True
+
+    def width(self, model: LoadedModel, max_rows: int) -> Width | None:
+        """The width of `tensor`."""
+        if self.tensor is None:
+            return None
+        size = model.manifest.input.size if self.tensor == "inputs" else model.manifest.latent.size
+        return Width(self.tensor, size, max_rows)
 
     def readable(self, model: LoadedModel) -> tuple[Media, ...]:
         """The media types that a body may have."""
@@ -174,6 +183,7 @@ ADAPTERS: tuple[Adapter[Any], ...] = (
         summary="Inputs to codes",
         request=schemas.EncodeRequest,
         answer=schemas.EncodeAnswer,
+        tensor="inputs",
         fields=_inputs,
         carry_out=_encode,
         picture=False,
@@ -183,6 +193,7 @@ ADAPTERS: tuple[Adapter[Any], ...] = (
         summary="Codes to outputs",
         request=schemas.DecodeRequest,
         answer=schemas.DecodeAnswer,
+        tensor="latents",
         fields=_latents,
         carry_out=_decode,
     ),
@@ -191,6 +202,7 @@ ADAPTERS: tuple[Adapter[Any], ...] = (
         summary="Inputs through the bottleneck and back",
         request=schemas.ReconstructRequest,
         answer=schemas.ReconstructAnswer,
+        tensor="inputs",
         fields=_inputs,
         carry_out=_reconstruct,
     ),
@@ -199,6 +211,7 @@ ADAPTERS: tuple[Adapter[Any], ...] = (
         summary="Inputs without their noise",
         request=schemas.DenoiseRequest,
         answer=schemas.DenoiseAnswer,
+        tensor="inputs",
         fields=_inputs,
         carry_out=_denoise,
     ),
@@ -207,6 +220,7 @@ ADAPTERS: tuple[Adapter[Any], ...] = (
         summary="Scores, p-values and verdicts",
         request=schemas.AnomalyScoreRequest,
         answer=schemas.AnomalyScoreAnswer,
+        tensor="inputs",
         fields=_inputs,
         carry_out=_anomaly_score,
     ),

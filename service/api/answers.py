@@ -9,6 +9,7 @@ import orjson
 from fastapi import Response
 
 from service.api.media import Media
+from service.api.rendered import JSON_FIELDS, Rendered
 from service.codecs.npy import npy_from_rows
 from service.engine.loaded import LoadedModel
 
@@ -60,12 +61,11 @@ def render(
     picture, with the rest in `Diabolo-*` fields. What is too long for such a field is named in `Diabolo-Omitted`.
     """
     identity = identity_of(model)
-    headers = {"Cache-Control": "no-store", "Vary": "Accept"}
     if media is Media.JSON:
-        document = {**identity, "request_id": request_id, **answer.printed(decimals), "warnings": list(answer.warnings)}
-        content = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-        return Response(content, headers=headers, media_type=media)
+        document = {**identity, "request_id": request_id, **answer.printed(decimals), "warnings": answer.warnings}
+        return Rendered(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), JSON_FIELDS)
 
+    headers = {"Cache-Control": "no-store", "Vary": "Accept"}
     if media is Media.PNG:
         assert answer.picture is not None
         content, shown = answer.picture(), PICTURED

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
 
 from backports import zstd
-from fastapi import Request
 
+from service.api.posted import Posted
 from service.errors import MalformedBody, UnsupportedMediaType
 
 __all__ = ["IDENTITY", "content_coding", "unpacked"]
@@ -65,9 +65,9 @@ DAMAGES = (zlib.error, zstd.ZstdError)
 READ = "gzip, deflate, zstd"
 
 
-def content_coding(request: Request) -> str:
+def content_coding(request: Posted) -> str:
     """How the body is compressed. Raises UnsupportedMediaType for a coding that is not known."""
-    coding = request.headers.get("content-encoding", IDENTITY).strip().lower()
+    coding = (request.field(b"content-encoding") or IDENTITY).strip().lower()
     if coding != IDENTITY and coding not in DECOMPRESSORS:
         raise UnsupportedMediaType(
             f"the body is compressed as {coding[:40]!r}; {READ} are read",

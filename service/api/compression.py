@@ -11,7 +11,7 @@ from backports import zstd
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from werkzeug.http import parse_accept_header
 
-__all__ = ["Compression", "preferred_coding"]
+__all__ = ["Compression", "packing", "preferred_coding"]
 
 # What becomes half as long. Arrays of floats shrink by a twentieth, and pictures are compressed as they are.
 TYPES = {b"application/json", b"application/problem+json", b"application/x-ndjson"}
@@ -75,8 +75,13 @@ class Compression:
         """Calls the app; answers that depend on `Accept-Encoding` say so."""
         if scope["type"] == "http":
             fields = [value.decode("latin-1") for name, value in scope["headers"] if name == b"accept-encoding"]
-            send = _Answer(send, preferred_coding(", ".join(fields)) if fields else None, self._min_bytes)
+            send = packing(send, ", ".join(fields) if fields else None, min_bytes=self._min_bytes)
         await self._app(scope, receive, send)
+
+
+def packing(send: Send, accept_encoding: str | None, *, min_bytes: int) -> Send:
+    """`send` for one answer, which compresses it as `accept_encoding` says, and says that the answer depends on it."""
+    return _Answer(send, preferred_coding(accept_encoding) if accept_encoding is not None else None, min_bytes)
 
 
 class _Answer:
@@ -105,8 +110,9 @@ class _Answer:
         if fields.get(b"content-type", b"").partition(b";")[0] not in TYPES or b"content-encoding" in fields:
             await self._send(message)
             return
-        vary = b"Accept-Encoding" if b"vary" not in fields else fields[b"vary"] + b", Accept-Encoding"
-        message = _with(message, {b"vary": vary})
+        vary = fields.get(b"vary", b"")
+        if b"accept-encoding" not in vary.lower():
+            message = _with(message, {b"vary": vary + b", Accept-Encoding" if vary else b"Accept-Encoding"})
         if self._coding is None:
             await self._send(message)
         elif b"content-length" in fields:

@@ -1,20 +1,28 @@
 """Routes whose endpoints take the request as it is, and the short way to them."""
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
+from service.api.compression import packing
+from service.api.posted import Posted
+from service.api.problems import refusal, refusal_of_bug
+from service.api.rendered import Rendered
+from service.api.request_id import FIELD, identify
 from service.errors import ServiceError
 
-__all__ = ["DirectRoute", "ShortWay"]
+__all__ = ["DirectApp", "DirectRoute"]
+
+Endpoint = Callable[..., Awaitable[Response]]
 
 
 class DirectRoute(APIRoute):
-    """A route of endpoints `(request, **path_params) -> Response`, which FastAPI documents like any other but does not
+    """A route of endpoints `(posted, **path_params) -> Response`, which FastAPI documents like any other but does not
     solve dependencies for: there are none, and looking for them costs as much as a small forward pass."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -22,58 +30,84 @@ class DirectRoute(APIRoute):
         endpoint = self.endpoint
 
         async def handle(request: Request) -> Response:
-            response: Response = await endpoint(request, **request.path_params)
+            response: Response = await endpoint(Posted.of(request), **request.path_params)
             return response
 
         return handle
+
+
+class _Target(NamedTuple):
+    """What answers at a path, and the path's parameters."""
+
+    endpoint: Endpoint
+    values: dict[str, str]
 
 
 class _Shape(NamedTuple):
     """Paths of so many segments: which of them are parameters, and by the others what answers."""
 
     parameters: dict[int, str]
-    endpoints: dict[tuple[str, ...], Callable[..., Coroutine[Any, Any, Response]]]
+    endpoints: dict[tuple[str, ...], Endpoint]
+
+    def fixed(self, segments: list[str]) -> tuple[str, ...]:
+        """The segments that are no parameters."""
+        return tuple(segment for place, segment in enumerate(segments) if place not in self.parameters)
 
 
-class ShortWay:
-    """ASGI middleware: a `POST` to a direct route goes there at once, past the search through all routes and what
-    FastAPI and Starlette wrap around each, which together take longer than a small forward pass. Everything else, and
-    whatever is not exactly such a path, goes the usual way."""
+class DirectApp(FastAPI):
+    """An app with a short way: a `POST` to a route that was given to `shorten` goes there at once, past all middleware,
+    the search through all routes and what FastAPI wraps around each, which together take longer than a small forward
+    pass. What those would do for the answer is done here: its request id, its compression, its problem documents.
+    Everything else, and whatever is not exactly such a path, goes the usual way."""
 
-    def __init__(
-        self, app: ASGIApp, *, routes: Iterable[DirectRoute], refuse: Callable[[Request, ServiceError], Response]
-    ) -> None:
-        self._app = app
-        self._refuse = refuse
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.shorten((), compress_bytes=0)
+
+    def shorten(self, routes: Iterable[DirectRoute], *, compress_bytes: int) -> None:
+        """From here on there is a short way to these routes, whose answers in JSON of `compress_bytes` or more are
+        compressed as the client likes best; 0: none."""
+        self._compress_bytes = compress_bytes
         self._shapes: dict[int, _Shape] = {}
         for route in routes:
             segments = route.path.split("/")
             parameters = {place: name[1:-1] for place, name in enumerate(segments) if name.startswith("{")}
             shape = self._shapes.setdefault(len(segments), _Shape(parameters, {}))
             assert shape.parameters == parameters, "direct routes of one length have their parameters in one place"
-            shape.endpoints[_fixed(segments, shape)] = route.endpoint
+            shape.endpoints[shape.fixed(segments)] = route.endpoint
+        self._target = lru_cache(maxsize=1024)(self._find)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers, or calls the app."""
-        if scope["type"] != "http" or scope["method"] != "POST" or scope.get("root_path"):
-            await self._app(scope, receive, send)
-            return
-        segments = scope["path"].split("/")
+        """Answers."""
+        short = scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path")
+        target = self._target(scope["path"]) if short else None
+        if target is None:
+            await super().__call__(scope, receive, send)
+        else:
+            await self._answer(target, scope, receive, send)
+
+    def _find(self, path: str) -> _Target | None:
+        segments = path.split("/")
         shape = self._shapes.get(len(segments))
-        endpoint = shape.endpoints.get(_fixed(segments, shape)) if shape else None
-        values = {name: segments[place] for place, name in shape.parameters.items()} if shape else {}
-        if endpoint is None or not all(values.values()):
-            await self._app(scope, receive, send)
-            return
-        request = Request(scope, receive, send)
+        endpoint = shape.endpoints.get(shape.fixed(segments)) if shape else None
+        if shape is None or endpoint is None:
+            return None
+        values = {name: segments[place] for place, name in shape.parameters.items()}
+        return _Target(endpoint, values) if all(values.values()) else None
+
+    async def _answer(self, target: _Target, scope: Scope, receive: Receive, send: Send) -> None:
+        identity = identify(scope)
+        request = Posted(scope, receive)
         try:
-            response = await endpoint(request, **values)
+            response = await target.endpoint(request, **target.values)
         except ServiceError as error:
-            response = self._refuse(request, error)
+            response = refusal(scope, error)
         except ClientDisconnect:
             return
+        except Exception as error:
+            response = refusal_of_bug(scope, error)
+        response.raw_headers.append((FIELD, identity))
+        # Short answers are not compressed, and say themselves what they depend on.
+        if self._compress_bytes and not (isinstance(response, Rendered) and len(response.body) < self._compress_bytes):
+            send = packing(send, request.field(b"accept-encoding"), min_bytes=self._compress_bytes)
         await response(scope, receive, send)
-
-
-def _fixed(segments: list[str], shape: _Shape) -> tuple[str, ...]:
-    return tuple(segment for place, segment in enumerate(segments) if place not in shape.parameters)

@@ -2,9 +2,8 @@
 
 from collections.abc import AsyncIterator
 
-from fastapi import Request
-
 from service.api.codings import IDENTITY, content_coding, unpacked
+from service.api.posted import Posted
 from service.errors import BodyTooLarge
 
 __all__ = ["LARGE_ANSWER_NUMBERS", "LARGE_BODY_BYTES", "LARGE_DRAWN_PIXELS", "LARGE_READ_PIXELS", "read_body"]
@@ -17,32 +16,40 @@ LARGE_READ_PIXELS = 64_000
 LARGE_DRAWN_PIXELS = 10_000
 
 
-async def read_body(request: Request, *, limit: int) -> bytes:
+async def read_body(request: Posted, *, limit: int) -> bytes:
     """The whole body, decompressed, of at most `limit` bytes: neither as it came nor as it is may it have more.
 
-    Raises UnsupportedMediaType for a coding that is not known; BodyTooLarge before anything is read where
-    `Content-Length` already says so, else as soon as the limit is passed; MalformedBody where a compressed body is
+    Raises BodyTooLarge, as soon as that is clear; UnsupportedMediaType for an unknown coding; MalformedBody where it is
     damaged or incomplete; ClientDisconnect when the client goes away.
     """
     coding = content_coding(request)
-    announced = request.headers.get("content-length", "")
-    too_large = BodyTooLarge(f"the body has more than the {limit} bytes that are read")
+    announced = request.field(b"content-length") or ""
     if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
-        raise too_large
-    pieces = _up_to(limit, request.stream(), too_large)
+        raise _too_large(limit)
     if coding != IDENTITY:
-        pieces = _up_to(limit, unpacked(pieces, coding), too_large)
-    body = bytearray()
-    async for piece in pieces:
-        body += piece
-    return bytes(body)
+        return b"".join([piece async for piece in _up_to(limit, unpacked(_up_to(limit, request.pieces()), coding))])
+    piece, more = await request.piece()
+    if not more and len(piece) <= limit:
+        return piece  # nearly always
+    body, size = [piece], len(piece)
+    while more and size <= limit:
+        piece, more = await request.piece()
+        body.append(piece)
+        size += len(piece)
+    if size > limit:
+        raise _too_large(limit)
+    return b"".join(body)
 
 
-async def _up_to(limit: int, pieces: AsyncIterator[bytes], too_large: BodyTooLarge) -> AsyncIterator[bytes]:
+async def _up_to(limit: int, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The same pieces, of at most `limit` bytes in all."""
     size = 0
     async for piece in pieces:
         size += len(piece)
         if size > limit:
-            raise too_large
+            raise _too_large(limit)
         yield piece
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body has more than the {limit} bytes that are read")

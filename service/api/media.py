@@ -38,6 +38,8 @@ def body_media(content_type: str | None, body: bytes, *, readable: Sequence[Medi
 
     Raises UnsupportedMediaType when that is not among those that can be read.
     """
+    if content_type == Media.JSON:
+        return Media.JSON  # which every operation reads
     declared = parse_options_header(content_type)[0].lower()
     media = _media(declared)
     if declared in UNTOLD:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
 from bundle.operations import Operation
 from service.api.adapters import ADAPTERS, Adapter
@@ -20,6 +20,7 @@ from service.api.limits import (
     read_body,
 )
 from service.api.media import Media, answer_media, body_media, is_stream
+from service.api.posted import Posted
 from service.api.problems import problem_responses
 from service.api.request_id import request_id_of
 from service.api.requests import IMAGE_FORMATS, Body, parse
@@ -67,16 +68,16 @@ def operations_router(repository: Repository, settings: Settings, *, stopping: a
 
 
 def _endpoint(
-    respond: Callable[[Request, LoadedModel], Awaitable[Response]],
+    respond: Callable[[Posted, LoadedModel], Awaitable[Response]],
     adapter: Adapter[Any],
     repository: Repository,
     *,
     versioned: bool,
 ) -> Callable[..., Awaitable[Response]]:
-    async def newest(request: Request, name: str) -> Response:
+    async def newest(request: Posted, name: str) -> Response:
         return await respond(request, repository.get(name))
 
-    async def named(request: Request, name: str, version: str) -> Response:
+    async def named(request: Posted, name: str, version: str) -> Response:
         return await respond(request, repository.get(name, version))
 
     endpoint: Callable[..., Awaitable[Response]] = named if versioned else newest
@@ -85,22 +86,23 @@ def _endpoint(
 
 
 async def _respond(
-    adapter: Adapter[Any], settings: Settings, stopping: asyncio.Event, request: Request, model: LoadedModel
+    adapter: Adapter[Any], settings: Settings, stopping: asyncio.Event, request: Posted, model: LoadedModel
 ) -> Response:
     model.require(adapter.operation)
-    if adapter.binary and is_stream(request.headers.get("content-type")):
+    if adapter.binary and is_stream(request.field(b"content-type")):
         return await stream(adapter, request, model, settings, stopping=stopping)
-    media = answer_media(request.headers.get("accept"), possible=adapter.answerable(model))
+    media = answer_media(request.field(b"accept"), possible=adapter.answerable(model))
     content = await read_body(request, limit=settings.max_body_bytes)
     body = Body(
         content,
-        body_media(request.headers.get("content-type"), content, readable=adapter.readable(model)),
-        request.query_params.multi_items(),
+        body_media(request.field(b"content-type"), content, readable=adapter.readable(model)),
+        request.query,
     )
     read = partial(
         parse,
         body,
         adapter.request,
+        width=adapter.width(model, settings.max_rows),
         fields=partial(adapter.fields, model, settings.max_rows),
         spec=model.manifest.input,
         max_pixels=settings.max_pixels,

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from service.api.request_id import request_id_of
 from service.api.schemas import Problem
@@ -36,6 +37,7 @@ __all__ = [
     "problem_document",
     "problem_responses",
     "refusal",
+    "refusal_of_bug",
     "router",
 ]
 
@@ -72,27 +74,24 @@ def handle_problems(app: FastAPI) -> None:
 
     async def refuse(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
-        return refusal(request, error)
+        return refusal(request.scope, error)
 
     async def refuse_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         faults = [Fault(fault["msg"], "#/" + "/".join(map(str, fault["loc"][1:]))) for fault in error.errors()]
-        return refusal(request, InvalidContent("the request's parameters are not valid", faults=faults))
+        return refusal(request.scope, InvalidContent("the request's parameters are not valid", faults=faults))
 
     async def refuse_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
             allowed = (error.headers or {}).get("Allow", "")
             problem = MethodNotAllowed(f"{request.method} is not allowed here; allowed: {allowed}")
-            return refusal(request, problem, headers={"Allow": allowed})
-        return refusal(request, NotFound("there is nothing at this path; /docs lists what there is"))
+            return refusal(request.scope, problem, headers={"Allow": allowed})
+        return refusal(request.scope, NotFound("there is nothing at this path; /docs lists what there is"))
 
     async def refuse_bug(request: Request, error: Exception) -> Response:
-        request_id = request_id_of(request.scope)
-        logger.error("request %s failed", request_id, exc_info=error)
-        problem = InternalError("the service failed; its log has the cause under this request_id")
         # Starlette sends this answer from outside all middleware, so nobody else adds the field.
-        return refusal(request, problem, headers={"X-Request-ID": request_id})
+        return refusal_of_bug(request.scope, error, headers={"X-Request-ID": request_id_of(request.scope)})
 
     async def forget(request: Request, error: Exception) -> Response:
         logger.info("request %s: %s", request_id_of(request.scope), error or "its client went away")
@@ -164,10 +163,10 @@ def problem_document(
     return document
 
 
-def instance_of(request: Request) -> str:
+def instance_of(scope: Scope) -> str:
     """The path that was asked for."""
-    # Not request.url: putting that together fails on a query that is no UTF-8.
-    return quote(request.scope["path"][:256])
+    # Not Starlette's URL: putting that together fails on a query that is no UTF-8.
+    return quote(scope["path"][:256])
 
 
 def _failure(error: ServiceError) -> str:
@@ -176,12 +175,19 @@ def _failure(error: ServiceError) -> str:
     return "; ".join([error.detail, *faults])
 
 
-def refusal(request: Request, error: ServiceError, *, headers: dict[str, str] | None = None) -> Response:
+def refusal(scope: Scope, error: ServiceError, *, headers: dict[str, str] | None = None) -> Response:
     """The response that says so, in the form of the protocol that was spoken."""
-    document = problem_document(error, instance=instance_of(request), request_id=request_id_of(request.scope))
+    document = problem_document(error, instance=instance_of(scope), request_id=request_id_of(scope))
     fields = {"Cache-Control": "no-store", **(headers or {}), **error.headers}
     if error.status == 503:
         fields["Retry-After"] = str(document["retry_after_s"])
-    if request.scope["path"] == "/v2" or request.scope["path"].startswith("/v2/"):
+    if scope["path"] == "/v2" or scope["path"].startswith("/v2/"):
         return Response(orjson.dumps({"error": _failure(error)}), error.status, fields, "application/json")
     return Response(orjson.dumps(document), error.status, fields, MEDIA_TYPE)
+
+
+def refusal_of_bug(scope: Scope, bug: Exception, *, headers: dict[str, str] | None = None) -> Response:
+    """The response to a request that failed by a fault of the service; the log has the cause."""
+    logger.error("request %s failed", request_id_of(scope), exc_info=bug)
+    problem = InternalError("the service failed; its log has the cause under this request_id")
+    return refusal(scope, problem, headers=headers)

@@ -1,18 +1,19 @@
 """The id that ties a request, its answer and its log lines together."""
 
 import re
-import uuid
+import secrets
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["RequestId", "request_id_of"]
+__all__ = ["FIELD", "RequestId", "identify", "request_id_of"]
 
+FIELD = b"x-request-id"
 ACCEPTED = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestId:
-    """ASGI middleware: the client's `X-Request-ID` where it is well formed, else a new one; every response names it."""
+    """ASGI middleware: every request has an id in its scope, and every response names it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -22,16 +23,23 @@ class RequestId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        identity = given if ACCEPTED.fullmatch(given) else uuid.uuid4().hex.encode()
-        scope["request_id"] = identity.decode()
+        identity = identify(scope)
 
         async def send_named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], (b"x-request-id", identity)]}
+                message = {**message, "headers": [*message["headers"], (FIELD, identity)]}
             await send(message)
 
         await self._app(scope, receive, send_named)
+
+
+def identify(scope: Scope) -> bytes:
+    """The request's id, which is in its scope from here on: the client's `X-Request-ID` where it is well formed, else a
+    new one of 128 random bits."""
+    given = next((value for name, value in scope["headers"] if name == FIELD), b"")
+    identity = secrets.token_hex(16) if not ACCEPTED.fullmatch(given) else given.decode()
+    scope["request_id"] = identity
+    return identity.encode()
 
 
 def request_id_of(scope: dict[str, Any] | Scope) -> str:

@@ -1,6 +1,7 @@
 """A body -> validated parameters and rows. Where something is wrong, the refusal points at it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Generic, NamedTuple, TypeVar
 
 import orjson
@@ -10,6 +11,7 @@ from bundle.calibration import Floats
 from bundle.manifest import InputSpec
 from service.api.media import Media
 from service.api.schemas import OperationRequest
+from service.codecs.flat_json import flat_rows
 from service.codecs.images import row_from_image
 from service.codecs.lists import rows_from_json
 from service.codecs.npy import rows_from_npy
@@ -17,7 +19,7 @@ from service.codecs.pointers import escape
 from service.codecs.rows import RowSpec
 from service.errors import Fault, InvalidContent, MalformedBody
 
-__all__ = ["IMAGE_FORMATS", "Body", "Call", "load_json", "parameters_from", "parse", "validate"]
+__all__ = ["IMAGE_FORMATS", "Body", "Call", "Width", "load_json", "parameters_from", "parse", "validate"]
 
 R = TypeVar("R", bound=OperationRequest)
 M = TypeVar("M", bound=BaseModel)
@@ -39,10 +41,25 @@ class Call(NamedTuple, Generic[R]):
     rows: Mapping[str, Floats]
 
 
+class Width(NamedTuple):
+    """What is known of a request's only tensor before its parameters are: its field, and what its rows must be."""
+
+    field: str
+    size: int
+    max_rows: int
+
+
 def parse(
-    body: Body, schema: type[R], *, fields: Callable[[R], Mapping[str, RowSpec]], spec: InputSpec, max_pixels: int
+    body: Body,
+    schema: type[R],
+    *,
+    width: Width | None,
+    fields: Callable[[R], Mapping[str, RowSpec]],
+    spec: InputSpec,
+    max_pixels: int,
 ) -> Call[R]:
-    """The call that a body makes. `fields` says which tensors the parameters ask for.
+    """The call that a body makes. `fields` says which tensors the parameters ask for; `width` the same of the only one,
+    where they do not matter.
 
     Raises MalformedBody, InvalidContent, TooManyRows, TooManyPixels.
     """
@@ -52,6 +69,10 @@ def parse(
                 "a JSON body carries all parameters itself",
                 faults=[Fault("move this parameter from the query into the body", f"#/{escape(body.query[0][0])}")],
             )
+        if width is not None and (
+            found := flat_rows(body.content, width.field, size=width.size, max_rows=width.max_rows)
+        ):
+            return Call(_parameters(schema, found.others), {width.field: found.rows})
         parameters = validate(schema, load_json(body.content), strict=True)
         tensors = fields(parameters)
         return Call(parameters, {name: rows_from_json(getattr(parameters, name), tensors[name]) for name in tensors})
@@ -70,6 +91,18 @@ def parse(
         max_pixels=max_pixels,
     )
     return Call(parameters, {name: row})
+
+
+def _parameters(schema: type[R], others: Mapping[str, object]) -> R:
+    """The parameters beside a tensor that has been read already."""
+    if not others:
+        return _no_parameters(schema)  # type: ignore[return-value]  # of that type
+    return validate(schema, {next(iter(schema.model_fields)): None, **others}, strict=True)
+
+
+@cache
+def _no_parameters(schema: type[OperationRequest]) -> OperationRequest:
+    return schema.model_validate({next(iter(schema.model_fields)): None})
 
 
 def parameters_from(query: Sequence[tuple[str, str]], schema: type[R]) -> R:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import orjson
-from fastapi import Request, Response
+from fastapi import Response
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
@@ -24,6 +24,7 @@ from service.api.answers import Answer, constant_fields, row_members
 from service.api.codings import content_coding, unpacked
 from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES
 from service.api.media import Media, answer_media
+from service.api.posted import Posted
 from service.api.problems import instance_of, problem_document
 from service.api.request_id import request_id_of
 from service.api.requests import Call, parameters_from
@@ -42,15 +43,15 @@ logger = logging.getLogger("diabolo.api")
 
 
 async def stream(
-    adapter: Adapter[Any], request: Request, model: LoadedModel, settings: Settings, *, stopping: asyncio.Event
+    adapter: Adapter[Any], request: Posted, model: LoadedModel, settings: Settings, *, stopping: asyncio.Event
 ) -> Response:
     """The response to a body of lines. What concerns the request as a whole is refused before it begins: the parameters
     are tried on a row of the bundle's own probe. Raises what the operation raises, and Draining once `stopping`."""
-    answer_media(request.headers.get("accept"), possible=(Media.NDJSON,))
+    answer_media(request.field(b"accept"), possible=(Media.NDJSON,))
     coding = content_coding(request)
     if stopping.is_set():
         raise Draining("the service is shutting down")
-    parameters = parameters_from(request.query_params.multi_items(), adapter.request)
+    parameters = parameters_from(request.query, adapter.request)
     ((tensor, spec),) = adapter.fields(model, 1, parameters).items()
     row = {"inputs": model.golden.inputs, "latents": model.golden.latents}[tensor][:1]
     tried = await adapter.carry_out(model, Call(parameters, {tensor: row}), 1)
@@ -63,9 +64,9 @@ async def stream(
         spec=spec._replace(pointer="#"),
         settings=settings,
         stopping=stopping,
-        instance=instance_of(request),
+        instance=instance_of(request.scope),
         request_id=request_id_of(request.scope),
-    ).answers(unpacked(request.stream(), coding))
+    ).answers(unpacked(request.pieces(), coding))
     headers = {
         "Cache-Control": "no-store",
         "Vary": "Accept",

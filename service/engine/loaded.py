@@ -118,5 +118,6 @@ class LoadedModel:
 
     def check_finite(self, *arrays: Floats) -> None:
         """Returns when all values are finite; raises InvalidContent otherwise."""
-        if not all(np.isfinite(array).all() for array in arrays):
-            raise InvalidContent(f"the result is not finite: the values sent are far beyond {self.label}'s range")
+        for array in arrays:
+            if not np.isfinite(array).all():
+                raise InvalidContent(f"the result is not finite: the values sent are far beyond {self.label}'s range")

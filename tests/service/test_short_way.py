@@ -4,17 +4,20 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.direct import DirectRoute, ShortWay
-from service.api.problems import handle_problems, refusal
+from service.api.compression import Compression
+from service.api.direct import DirectApp, DirectRoute
+from service.api.posted import Posted
+from service.api.problems import handle_problems
+from service.api.rendered import JSON_FIELDS, Rendered
 from service.api.request_id import RequestId
 from service.errors import UnknownModel
 
 
 class Usual:
-    """What comes after the short way: notes who went the usual way."""
+    """The first on the usual way: notes who goes there."""
 
     def __init__(self, app: ASGIApp, paths: list[str]) -> None:
         self._app = app
@@ -36,22 +39,26 @@ async def client(usual: list[str]) -> AsyncIterator[httpx.AsyncClient]:
     router = APIRouter(prefix="/v1/models/{name}", route_class=DirectRoute)
 
     @router.post("/encode")
-    async def encode(request: Request, name: str) -> Response:
+    async def encode(request: Posted, name: str) -> Response:
         return Response(f"{name}: {(await request.body()).decode()}")
 
     @router.post("/versions/{version}/encode")
-    async def encode_version(_: Request, name: str, version: str) -> Response:
+    async def encode_version(_: Posted, name: str, version: str) -> Response:
         if name == "none":
             raise UnknownModel("no model is called 'none'")
         if name == "bug":
             raise RuntimeError("a bug")
         return Response(f"{name} {version}")
 
-    app = FastAPI()
-    app.add_middleware(Usual, paths=usual)
-    routes = [route for route in router.routes if isinstance(route, DirectRoute)]
-    app.add_middleware(ShortWay, routes=routes, refuse=refusal)
+    @router.post("/reconstruct")
+    async def reconstruct(request: Posted, name: str) -> Response:
+        return Rendered(b'"' + name.encode() * int(request.query[0][1]) + b'"', JSON_FIELDS)
+
+    app = DirectApp()
+    app.shorten([route for route in router.routes if isinstance(route, DirectRoute)], compress_bytes=1000)
+    app.add_middleware(Compression, min_bytes=1000)
     app.add_middleware(RequestId)
+    app.add_middleware(Usual, paths=usual)
     handle_problems(app)
     app.include_router(router)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -101,3 +108,23 @@ async def test_what_fails_on_the_short_way_is_the_problem_that_it_would_have_bee
     response = await client.post(f"/v1/models/{name}/versions/1/encode", headers={"X-Request-ID": "mine"})
     assert (response.status_code, response.json()["type"], usual) == (status, f"/problems/{slug}", [])
     assert response.headers.get_list("x-request-id") == ["mine"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models/a/reconstruct", "/mounted/v1/models/a/reconstruct"])
+@pytest.mark.parametrize(("length", "coding"), [(10, None), (2000, "gzip")])
+async def test_answers_are_compressed_on_both_ways_alike(
+    client: httpx.AsyncClient, usual: list[str], path: str, length: int, coding: str | None
+) -> None:
+    """A prefix that a proxy has cut off is in the scope as `root_path`, and leads the usual way."""
+    client._transport.root_path = path.removesuffix("/v1/models/a/reconstruct")  # type: ignore[attr-defined]
+    response = await client.post(f"{path}?length={length}", headers={"Accept-Encoding": "gzip"})
+    assert (response.text, response.headers.get("content-encoding")) == (f'"{"a" * length}"', coding)
+    assert response.headers["vary"] == "Accept, Accept-Encoding"
+    assert response.headers["content-type"] == "application/json"
+    assert len(usual) == path.startswith("/mounted")
+
+
+async def test_lines_of_one_field_are_one_list(client: httpx.AsyncClient) -> None:
+    headers = [("Accept-Encoding", "br"), ("Accept-Encoding", "gzip")]
+    response = await client.post("/v1/models/a/reconstruct?length=2000", headers=headers)
+    assert response.headers["content-encoding"] == "gzip"

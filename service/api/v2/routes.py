@@ -10,7 +10,9 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.direct import DirectRoute
 from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES, read_body
+from service.api.posted import Posted
 from service.api.problems import failure_responses
+from service.api.rendered import JSON_FIELDS, Rendered
 from service.api.requests import load_json, validate
 from service.api.v2.infer import inputs_of, outputs_of, run, wanted
 from service.api.v2.schemas import (
@@ -47,7 +49,8 @@ from service.settings import Settings
 
 __all__ = ["v2_router"]
 
-HEADER_LENGTH = "Inference-Header-Content-Length"
+HEADER_LENGTH = b"inference-header-content-length"
+OCTETS = ((b"content-type", b"application/octet-stream"), (b"cache-control", b"no-store"))
 BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 UNKNOWN = (UnknownModel, UnknownVersion, ModelLoading)
 INFER_ERRORS = (
@@ -113,7 +116,7 @@ def v2_router(repository: Repository, settings: Settings, draining: Callable[[],
     )
     async def index(request: Request) -> list[IndexEntry]:
         """Versions that were refused say why. `{"ready": true}` lists only what can answer."""
-        content = await read_body(request, limit=settings.max_body_bytes)
+        content = await read_body(Posted.of(request), limit=settings.max_body_bytes)
         asked = validate(IndexRequest, load_json(content), strict=True) if content else IndexRequest()
         return _index(repository, only_ready=asked.ready)
 
@@ -154,7 +157,7 @@ def _add_model_routes(router: APIRouter, repository: Repository, settings: Setti
             outputs=outputs_of(model.manifest),
         )
 
-    async def infer(request: Request, model: LoadedModel) -> Response:
+    async def infer(request: Posted, model: LoadedModel) -> Response:
         return await _infer(request, model, settings)
 
     infer.__doc__ = InferRequest.__doc__
@@ -194,10 +197,10 @@ def _add_model_routes(router: APIRouter, repository: Repository, settings: Setti
     )
 
 
-async def _infer(request: Request, model: LoadedModel, settings: Settings) -> Response:
+async def _infer(request: Posted, model: LoadedModel, settings: Settings) -> Response:
     content = await read_body(request, limit=settings.max_body_bytes)
     spec = RowSpec.of_inputs(model.manifest.input, settings.max_rows, pointer="#/inputs/0/data")
-    header_length = request.headers.get(HEADER_LENGTH)
+    header_length = request.field(HEADER_LENGTH)
 
     def parse() -> Any:
         message = read_message(content, header_length=header_length)
@@ -219,10 +222,7 @@ async def _infer(request: Request, model: LoadedModel, settings: Settings) -> Re
     write = partial(message_from, document, outputs)
     numbers = sum(output.values.size for output in outputs if not output.binary)
     body, length = await asyncio.to_thread(write) if numbers > LARGE_ANSWER_NUMBERS else write()
-    headers = {"Cache-Control": "no-store"} | ({} if length is None else {HEADER_LENGTH: str(length)})
-    return Response(
-        body, headers=headers, media_type="application/json" if length is None else "application/octet-stream"
-    )
+    return Rendered(body, JSON_FIELDS if length is None else [*OCTETS, (HEADER_LENGTH, b"%d" % length)])
 
 
 def _index(repository: Repository, *, only_ready: bool) -> list[IndexEntry]:

@@ -1,0 +1,54 @@
+"""A POST as ASGI brings it."""
+
+from collections.abc import AsyncIterator, Sequence
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
+
+__all__ = ["Posted"]
+
+
+class Posted(Request):
+    """A request with a quicker way to ask for its fields and its body: what Starlette does for these costs as much as
+    reading a row."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        super().__init__(scope, receive)
+        self._fields: dict[bytes, bytes] = dict(scope["headers"])
+        if len(self._fields) < len(scope["headers"]):
+            self._fields = {}
+            for name, value in scope["headers"]:  # lines of one name are one list (RFC 9110, section 5.3)
+                self._fields[name] = self._fields[name] + b", " + value if name in self._fields else value
+
+    @classmethod
+    def of(cls, request: Request) -> "Posted":
+        """The same request."""
+        return cls(request.scope, request.receive)
+
+    def field(self, name: bytes) -> str | None:
+        """The field of that name, in small letters, or None where there is none."""
+        value = self._fields.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def query(self) -> Sequence[tuple[str, str]]:
+        """The parameters of the query, in order."""
+        text: bytes = self.scope["query_string"]
+        return parse_qsl(text.decode("latin-1"), keep_blank_values=True) if text else ()
+
+    async def piece(self) -> tuple[bytes, bool]:
+        """The next piece of the body, and whether there is more. Raises ClientDisconnect when the client has gone."""
+        message = await self._receive()
+        if message["type"] != "http.request":
+            raise ClientDisconnect
+        return message.get("body", b""), message.get("more_body", False)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """All pieces that are left. Raises ClientDisconnect when the client goes away."""
+        more = True
+        while more:
+            piece, more = await self.piece()
+            if piece:
+                yield piece
