@@ -4,12 +4,14 @@ It batches what is waiting and never waits for more, so a lone request on an idl
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +43,7 @@ class Entry(NamedTuple):
 
 
 class Batcher:
-    """One queue, one thread and one loop in front of `run`, a row-wise function from rows to arrays of as many rows.
+    """One queue and one thread in front of `run`, a row-wise function from rows to arrays of as many rows.
 
     A batch of at most `inline_rows` runs on the event loop itself: handing it to the thread and back costs more than
     such a pass is expected to take, at most `inline_seconds`. Should passes usually take five times as long, which a
@@ -67,20 +69,21 @@ class Batcher:
         self._inline_seconds = inline_seconds
         self._usual_seconds = 0.0
         self._clock = clock
+        self._loop = asyncio.get_running_loop()
         self._waiting: deque[Entry] = deque()
-        self._wake = asyncio.Event()
-        self._freed = asyncio.Event()
+        self._on_thread: list[Entry] = []
+        self._turn_is_due = self._broken = False
         self._pending_rows = 0
         self._rows_per_second = math.inf
+        self._freed = asyncio.Event()
+        self._drained = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forward")
-        self._loop = asyncio.create_task(self._serve())
-        self._loop.add_done_callback(self._ended)
 
     @property
     def alive(self) -> bool:
-        """True while requests can be answered; false once closing, or if the loop has ended by a fault."""
-        return self._closing is None and not self._loop.done()
+        """True while requests can be answered; false once closing, or when a fault of its own has broken it."""
+        return self._closing is None and not self._broken
 
     @property
     def pending_rows(self) -> int:
@@ -100,13 +103,12 @@ class Batcher:
                 f"{self._pending_rows} rows are waiting and at most {self._max_pending_rows} may",
                 retry_after=max(1, math.ceil(self._pending_rows / self._rows_per_second)),
             )
-        loop = asyncio.get_running_loop()
         step = self._max_batch_rows
         parts = [rows] if len(rows) <= step else [rows[start : start + step] for start in range(0, len(rows), step)]
-        entries = [Entry(method, part, loop.create_future()) for part in parts]
+        entries = [Entry(method, part, self._loop.create_future()) for part in parts]
         self._pending_rows += len(rows)
         self._waiting.extend(entries)
-        self._wake.set()
+        self._schedule()
         try:
             outputs = [await entry.future for entry in entries]
         finally:
@@ -136,24 +138,39 @@ class Batcher:
         await asyncio.shield(self._closing)
 
     async def _drain(self, deadline: float) -> None:
-        self._wake.set()
         self._freed.set()
-        await asyncio.wait([self._loop], timeout=deadline)
-        self._loop.cancel()
+        self._schedule()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._drained.wait(), deadline)
+        self._fail(self._on_thread, Draining("the service stopped during this request's forward pass"))
         self._fail(self._waiting, Draining("the service stopped before this request's turn came"))
+        self._waiting.clear()
         self._thread.shutdown(wait=False)
 
-    async def _serve(self) -> None:
-        while self._closing is None or self._waiting:
-            if not self._waiting:
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            batch = self._take()
-            if batch:
-                await self._forward(batch)
-                # A pass on the event loop gives way to nobody by itself: those whose turn it is come first.
-                await asyncio.sleep(0)
+    def _schedule(self) -> None:
+        """A turn comes after everything that is due by now: who is about to submit shares the forward pass, and passes
+        on the event loop give way to others."""
+        if not self._turn_is_due and not self._on_thread:
+            self._turn_is_due = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """The next batch is answered, or handed to the thread."""
+        self._turn_is_due = False
+        try:
+            if batch := self._take():
+                self._forward(batch)
+            if self._waiting:
+                self._schedule()
+            elif not self._on_thread and self._closing is not None:
+                self._drained.set()
+        except Exception:  # a fault of this class: it leaves nobody waiting
+            logger.critical("a batcher has broken", exc_info=True)
+            self._broken = True
+            self._fail(self._waiting, InternalError("this bundle's queue has stopped"))
+            self._waiting.clear()
+            self._freed.set()
+            self._drained.set()
 
     def _take(self) -> list[Entry]:
         """The entries at the head that fit into one batch; those whose clients have gone are dropped."""
@@ -170,34 +187,46 @@ class Batcher:
             rows += len(entry.rows)
         return batch
 
-    async def _forward(self, batch: list[Entry]) -> None:
-        """Every entry of the batch has its outputs, or the batch's failure; the loop goes on either way."""
+    def _forward(self, batch: list[Entry]) -> None:
+        """Every entry of the batch has its outputs or the batch's failure, at once or when the thread is done with it;
+        the turns go on either way."""
         try:
             rows = batch[0].rows if len(batch) == 1 else np.concatenate([entry.rows for entry in batch])
-            inline = len(rows) <= self._inline_rows
             started = self._clock()
-            if inline:
+            if len(rows) <= self._inline_rows:
                 outputs = self._call(batch[0].method, rows)
+                self._observe(len(rows), self._clock() - started, inline=True)
+                self._deliver(batch, outputs, len(rows))
             else:
-                loop = asyncio.get_running_loop()
-                outputs = await loop.run_in_executor(self._thread, self._call, batch[0].method, rows)
-            self._observe(len(rows), self._clock() - started, inline=inline)
-            if any(len(output) != len(rows) for output in outputs):
-                raise RuntimeError(
-                    f"{batch[0].method} returned another number of rows than the {len(rows)} it was given"
-                )
-            start = 0
-            for entry in batch:
-                stop = start + len(entry.rows)
-                if not entry.future.done():
-                    entry.future.set_result(tuple(output[start:stop] for output in outputs))
-                start = stop
-        except asyncio.CancelledError:
-            self._fail(batch, Draining("the service stopped during this request's forward pass"))
-            raise
+                passing = self._loop.run_in_executor(self._thread, self._call, batch[0].method, rows)
+                passing.add_done_callback(partial(self._returned, batch, len(rows), started))
+                self._on_thread = batch
         except Exception:  # whatever a runtime raises concerns this batch alone
-            logger.exception("a forward pass of %s failed", batch[0].method)
-            self._fail(batch, InternalError("the forward pass failed"))
+            self._fail_batch(batch)
+
+    def _returned(self, batch: list[Entry], rows: int, started: float, passing: "asyncio.Future[Outputs]") -> None:
+        """Called when the thread is done with a batch."""
+        self._on_thread = []
+        try:
+            self._observe(rows, self._clock() - started, inline=False)
+            self._deliver(batch, passing.result(), rows)
+        except Exception:  # as above
+            self._fail_batch(batch)
+        self._schedule()
+
+    def _deliver(self, batch: list[Entry], outputs: Outputs, rows: int) -> None:
+        if any(len(output) != rows for output in outputs):
+            raise RuntimeError(f"{batch[0].method} returned another number of rows than the {rows} it was given")
+        start = 0
+        for entry in batch:
+            stop = start + len(entry.rows)
+            if not entry.future.done():
+                entry.future.set_result(tuple([output[start:stop] for output in outputs]))
+            start = stop
+
+    def _fail_batch(self, batch: list[Entry]) -> None:
+        logger.exception("a forward pass of %s failed", batch[0].method)
+        self._fail(batch, InternalError("the forward pass failed"))
 
     def _call(self, method: Method, rows: Floats) -> Outputs:
         """`run`, whose failures are all plain exceptions: a future cannot carry StopIteration, and what is no Exception
@@ -223,10 +252,3 @@ class Batcher:
         for entry in entries:
             if not entry.future.done():
                 entry.future.set_exception(error)
-
-    def _ended(self, loop: "asyncio.Task[None]") -> None:
-        """A loop that ends by a fault leaves nobody waiting."""
-        if not loop.cancelled() and (fault := loop.exception()) is not None:
-            logger.critical("the loop of a batcher ended", exc_info=fault)
-        self._fail(self._waiting, InternalError("this bundle's queue has stopped"))
-        self._freed.set()

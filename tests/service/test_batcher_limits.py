@@ -240,7 +240,7 @@ async def test_a_caller_that_stops_waiting_for_the_close_does_not_stop_it() -> N
     assert_answered(first, 0)
 
 
-async def test_a_loop_that_ends_by_a_fault_turns_alive_false_and_fails_whoever_waits(
+async def test_a_batcher_that_a_fault_of_its_own_breaks_turns_alive_false_and_fails_whoever_waits(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fault() -> None:
@@ -258,5 +258,5 @@ async def test_a_loop_that_ends_by_a_fault_turns_alive_false_and_fails_whoever_w
     assert (batcher.alive, batcher.pending_rows) == (False, 0)
     with pytest.raises(Draining):
         await batcher.submit(Method.ENCODE, rows_of(1))
-    assert "the loop of a batcher ended" in caplog.text
+    assert "a batcher has broken" in caplog.text
     await batcher.close(5)

@@ -123,7 +123,10 @@ async def test_those_who_wait_for_room_leave_half_of_the_queue_to_requests() -> 
 
 
 @pytest.mark.parametrize("ends", ["closed", "broken"])
-async def test_those_who_wait_for_room_hear_of_the_end(ends: str) -> None:
+async def test_those_who_wait_for_room_hear_of_the_end(ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault() -> None:
+        raise RuntimeError("a fault of the batcher itself")
+
     program = Program()
     batcher = Batcher(program, max_batch_rows=2, max_pending_rows=4)
     program.hold()
@@ -134,10 +137,12 @@ async def test_those_who_wait_for_room_hear_of_the_end(ends: str) -> None:
     assert not waiting.done()
     if ends == "closed":
         closing = asyncio.create_task(batcher.close(5))
+        await waiting
+        program.release()
+        await closing
     else:
-        batcher._loop.cancel()
-        closing = asyncio.create_task(batcher.close(5))
-    await waiting
-    program.release()
-    await closing
-    await asyncio.gather(first, return_exceptions=True)
+        monkeypatch.setattr(batcher, "_take", fault)
+        program.release()
+        await waiting
+        assert not batcher.alive
+    await first
