@@ -103,22 +103,30 @@ class Batcher:
                 f"{self._pending_rows} rows are waiting and at most {self._max_pending_rows} may",
                 retry_after=max(1, math.ceil(self._pending_rows / self._rows_per_second)),
             )
-        step = self._max_batch_rows
-        parts = [rows] if len(rows) <= step else [rows[start : start + step] for start in range(0, len(rows), step)]
-        entries = [Entry(method, part, self._loop.create_future()) for part in parts]
         self._pending_rows += len(rows)
-        self._waiting.extend(entries)
-        self._schedule()
         try:
-            outputs = [await entry.future for entry in entries]
+            if len(rows) <= self._max_batch_rows:
+                return await self._enqueue(method, rows).future
+            return await self._submit_parts(method, rows)
         finally:
             self._pending_rows -= len(rows)
             self._freed.set()
+
+    def _enqueue(self, method: Method, rows: Floats) -> Entry:
+        entry = Entry(method, rows, self._loop.create_future())
+        self._waiting.append(entry)
+        self._schedule()
+        return entry
+
+    async def _submit_parts(self, method: Method, rows: Floats) -> Outputs:
+        step = self._max_batch_rows
+        entries = [self._enqueue(method, rows[start : start + step]) for start in range(0, len(rows), step)]
+        try:
+            outputs = [await entry.future for entry in entries]
+        finally:
             for entry in entries:
                 if not entry.future.cancel() and not entry.future.cancelled():
                     entry.future.exception()  # seen, even where an earlier part has failed already
-        if len(outputs) == 1:
-            return outputs[0]
         return tuple(np.concatenate(pieces) for pieces in zip(*outputs, strict=True))
 
     async def room(self, rows: int) -> None:
@@ -217,6 +225,9 @@ class Batcher:
     def _deliver(self, batch: list[Entry], outputs: Outputs, rows: int) -> None:
         if any(len(output) != rows for output in outputs):
             raise RuntimeError(f"{batch[0].method} returned another number of rows than the {rows} it was given")
+        if len(batch) == 1 and not batch[0].future.done():
+            batch[0].future.set_result(outputs)
+            return
         start = 0
         for entry in batch:
             stop = start + len(entry.rows)
