@@ -117,7 +117,7 @@ def outcome(found: dict[str, Counter[str]], seen: Counter[str], *, published: bo
     halves = sum(states[HALF] for states in found.values())
     return Outcome(
         setting=f"A process that publishes the next version of {BUNDLE} is ended by SIGKILL, before each of the "
-        "writer's bytecode instructions once, then at random times from its start to its usual end. After each kill the "
+        "writer's bytecode instructions once, then at random times from its start to its usual end. After each the "
         "newest version is read, every byte of it; another process does so all the while",
         checks=(
             Check(what="kills", measured=sum(map(_kills, found.values())), bound=1000, at_most=False),
