@@ -41,6 +41,13 @@ def serve(
     if not settings.models_dir.is_dir():
         typer.echo(f"DIABOLO_MODELS_DIR: there is no folder {settings.models_dir}", err=True)
         raise typer.Exit(1)
+    if settings.state_dir is not None:
+        try:
+            settings.state_dir.mkdir(exist_ok=True)
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            typer.echo(f"DIABOLO_STATE_DIR: {settings.state_dir} cannot be used: {reason}", err=True)
+            raise typer.Exit(1) from None
     from service.machine import check_installed
 
     check_installed(settings.runtime)

@@ -19,7 +19,9 @@ from service.api.operations import operations_router
 from service.api.problems import handle_problems
 from service.api.problems import router as problems_router
 from service.api.request_id import RequestId
+from service.api.v2.repository import repository_router
 from service.api.v2.routes import v2_router
+from service.engine.administration import Administration
 from service.engine.loaded import LoadedModel, Proven
 from service.engine.repository import Repository
 from service.engine.runtimes import OpenRuntime
@@ -28,6 +30,7 @@ from service.settings import Settings
 
 __all__ = ["StrictRefusal", "create_app"]
 
+ACKNOWLEDGE_SECONDS = 5.0
 logger = logging.getLogger("diabolo")
 
 DESCRIPTION = """Autoencoders over HTTP. Start with `GET /v1/models`; `GET /v1/models/{name}/examples/0` gives a row to
@@ -52,21 +55,26 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
         drain_seconds=settings.drain_seconds,
     )
 
+    administration = Administration(repository, settings.state_dir, patience_seconds=ACKNOWLEDGE_SECONDS)
     stopping = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if settings.strict:
+            await administration.follow()
+            if not administration.known:
+                raise StrictRefusal(f"{administration.problem}, and DIABOLO_STRICT is set")
             await repository.refresh()
             if repository.refused:
                 raise StrictRefusal(f"{len(repository.refused)} bundles were refused and DIABOLO_STRICT is set")
-        watch = asyncio.create_task(repository.watch(settings.poll_seconds))
+        watch = asyncio.create_task(administration.watch(settings.poll_seconds))
         yield
         app.state.draining = True
         stopping.set()
         watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watch
+        administration.close()
         await repository.close()
 
     app = DirectApp(
@@ -80,6 +88,7 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
         swagger_ui_parameters={"tryItOutEnabled": True},
     )
     app.state.repository = repository
+    app.state.administration = administration
     app.state.draining = False
     app.state.stopping = stopping
     operations = operations_router(repository, settings, stopping=stopping)
@@ -92,8 +101,9 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     handle_problems(app)
     app.include_router(operations)
     app.include_router(catalog_router(repository))
-    app.include_router(health_router(repository, lambda: bool(app.state.draining)))
+    app.include_router(health_router(repository, administration, lambda: bool(app.state.draining)))
     app.include_router(inference)
+    app.include_router(repository_router(repository, administration, settings))
     app.include_router(problems_router)
 
     add_docs_page(app)

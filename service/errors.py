@@ -18,18 +18,23 @@ __all__ = [
     "MalformedBody",
     "MethodNotAllowed",
     "ModelLoading",
+    "NoStateKept",
     "NotAcceptable",
     "NotCalibrated",
     "NotFound",
     "OperationNotSupported",
     "Overloaded",
+    "PinnedVersionUnavailable",
     "ServiceError",
+    "StateDamaged",
+    "StateUnavailable",
     "TooManyPixels",
     "TooManyRows",
     "UnknownExample",
     "UnknownModel",
     "UnknownVersion",
     "UnsupportedMediaType",
+    "VersionRefused",
     "error_classes",
 ]
 
@@ -119,6 +124,26 @@ class NotCalibrated(ServiceError):
     status, slug, title = 409, "not-calibrated", "Not calibrated"
 
 
+class NoStateKept(ServiceError):
+    """Pins and unloads are kept in the folder `DIABOLO_STATE_DIR`, and this service was started without one."""
+
+    status, slug, title = 409, "no-state-kept", "No state kept"
+
+
+class StateDamaged(ServiceError):
+    """The file of pins and unloads, `desired.json` in `DIABOLO_STATE_DIR`, was edited to something that cannot be. What
+    it said before stays in force, and nothing is written over it: repair or remove it."""
+
+    status, slug, title = 409, "state-damaged", "State damaged"
+
+
+class VersionRefused(ServiceError):
+    """The version is in the folder of bundles, but it was refused and cannot answer. Nothing has changed. Its catalog
+    entry says why, and the log says more."""
+
+    status, slug, title = 409, "version-refused", "Version refused"
+
+
 class BodyTooLarge(ServiceError):
     """The body has more bytes than `DIABOLO_MAX_BODY_BYTES`. Send fewer rows at a time."""
 
@@ -179,6 +204,19 @@ class Draining(ServiceError):
     """The service, or this version of the bundle, is shutting down and takes no new work."""
 
     status, slug, title = 503, "draining", "Draining"
+
+
+class PinnedVersionUnavailable(ServiceError):
+    """The name is pinned to a version that is not there or was refused, and no other answers in its place. Other
+    versions answer under `/versions/`; an operator puts the pinned one back or pins another."""
+
+    status, slug, title = 503, "pinned-version-unavailable", "Pinned version unavailable"
+
+
+class StateUnavailable(ServiceError):
+    """The file of pins and unloads cannot be read or written at the moment; the text says why."""
+
+    status, slug, title = 503, "state-unavailable", "State unavailable"
 
 
 class DeviceUnavailable(Exception):

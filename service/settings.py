@@ -37,6 +37,7 @@ class Settings(BaseSettings):
         30.0, gt=0, description="a worker process whose event loop stands still for so many seconds is replaced"
     )
     poll_seconds: float = Field(2, gt=0, description="how often the folder of bundles is looked at, in seconds")
+    state_dir: Path | None = Field(None, description="the folder that keeps pins and unloads; none: they are refused")
     strict: bool = Field(False, description="a refused bundle at start is fatal")
     max_body_bytes: int = Field(32 * 2**20, gt=0, description="the largest body that is read, in bytes")
     max_line_bytes: int = Field(2**20, gt=0, description="the longest line of a stream, in bytes")

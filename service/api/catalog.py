@@ -14,7 +14,14 @@ from service.api.schemas import Examples
 from service.codecs.images import png_from_rows
 from service.engine.loaded import LoadedModel
 from service.engine.repository import Repository
-from service.errors import ModelLoading, NotAcceptable, UnknownExample, UnknownModel, UnknownVersion
+from service.errors import (
+    ModelLoading,
+    NotAcceptable,
+    PinnedVersionUnavailable,
+    UnknownExample,
+    UnknownModel,
+    UnknownVersion,
+)
 
 __all__ = ["catalog_router"]
 
@@ -22,13 +29,14 @@ __all__ = ["catalog_router"]
 def catalog_router(repository: Repository) -> APIRouter:
     """The catalog of what this repository serves."""
     router = APIRouter(prefix="/v1/models", tags=["catalog"])
-    unknown = problem_responses(UnknownModel, UnknownVersion, ModelLoading)
+    unknown = problem_responses(UnknownModel, UnknownVersion, ModelLoading, PinnedVersionUnavailable)
 
     @router.get("", operation_id="list_models", summary="Every bundle, in short", responses={200: {"model": ModelList}})
     async def list_models() -> Response:
-        """The newest version of every bundle, and the versions that were refused."""
-        models = [_summary(model, repository) for model in repository.newest()]
-        return _json({"models": models, "refused": _refused(repository)})
+        """Every bundle by the version that answers, the versions that were refused, and what was unloaded."""
+        models = [_summary(model, repository) for model in repository.answering()]
+        unloaded = sorted({name for name, _ in repository.unloaded})
+        return _json({"models": models, "refused": _refused(repository), "unloaded": unloaded})
 
     @router.get(
         "/{name}",
@@ -37,7 +45,7 @@ def catalog_router(repository: Repository) -> APIRouter:
         responses={200: {"model": ModelDescription}, **unknown},
     )
     async def describe(name: str) -> Response:
-        """What the newest version accepts and does, how it was calibrated, how good it is and where it came from."""
+        """What the version that answers takes and does, how it was calibrated, how good it is, where it came from."""
         return _json(_description(repository.get(name), repository))
 
     @router.get(
@@ -61,7 +69,7 @@ def catalog_router(repository: Repository) -> APIRouter:
                 "description": "A row, ready to be posted back",
                 "content": {Media.PNG.value: {"schema": {"type": "string", "format": "binary"}}},
             },
-            **problem_responses(UnknownModel, UnknownExample, NotAcceptable, ModelLoading),
+            **problem_responses(UnknownModel, UnknownExample, NotAcceptable, ModelLoading, PinnedVersionUnavailable),
         },
     )
     async def example(request: Request, name: str, index: str) -> Response:
@@ -90,6 +98,7 @@ def _summary(model: LoadedModel, repository: Repository) -> dict[str, Any]:
         "family": manifest.family,
         "version": manifest.version,
         "versions": repository.versions(manifest.name),
+        "pinned": repository.wanted.of(manifest.name).pinned,
         "description": manifest.description,
         "operations": [operation.path for operation in manifest.operations],
         "input": manifest.input.model_dump(mode="json"),

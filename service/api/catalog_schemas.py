@@ -19,6 +19,7 @@ _SUMMARY: dict[str, JsonValue] = {
     "family": "vanilla",
     "version": 2,
     "versions": [1, 2],
+    "pinned": 2,
     "description": "Four sensors of a pump at rest",
     "operations": ["encode", "decode", "reconstruct", "anomaly-score", "interpolate"],
     "input": {"size": 4, "range": None, "image": None, "feature_names": ["flow", "pressure", "current", "heat"]},
@@ -40,8 +41,9 @@ class ModelSummary(BaseModel):
 
     name: str
     family: str
-    version: int = Field(description="the newest version, which answers where none is named")
+    version: int = Field(description="in the list the one that answers where none is named: the pinned or the newest")
     versions: list[int]
+    pinned: int | None = Field(description="the version that shall answer where none is named, if somebody chose one")
     description: str
     operations: list[str] = Field(description="what it can do, as the last segment of a path")
     input: InputSpec
@@ -50,7 +52,8 @@ class ModelSummary(BaseModel):
 
 
 class RefusedVersion(BaseModel):
-    """A version in the folder that is not served, and why."""
+    """A version that is not served as it stands in the folder, and why. If it was damaged after it was loaded, what was
+    loaded is still served."""
 
     name: str
     version: int
@@ -61,9 +64,10 @@ class RefusedVersion(BaseModel):
 class ModelList(BaseModel):
     """Everything that is served."""
 
-    model_config = _example({"models": [_SUMMARY], "refused": _REFUSED})
+    model_config = _example({"models": [_SUMMARY], "refused": _REFUSED, "unloaded": ["valves"]})
     models: list[ModelSummary]
     refused: list[RefusedVersion]
+    unloaded: list[str] = Field(description="names in the folder that somebody has unloaded")
 
 
 class Accepts(BaseModel):
@@ -147,10 +151,22 @@ class Ready(BaseModel):
     """Whether traffic should be sent here, and what is missing if not."""
 
     model_config = _example(
-        {"ready": True, "draining": False, "scanned": True, "serving": ["pumps/2"], "unserved": []},
+        {
+            "ready": True,
+            "draining": False,
+            "scanned": True,
+            "serving": ["pumps/2"],
+            "unserved": [],
+            "unmet": {"pumps": "version 3 is not in the folder"},
+            "revision": 7,
+            "problem": "desired.json is wrong: models.pumps.pinned: Input should be a valid integer",
+        },
     )
     ready: bool
     draining: bool
     scanned: bool = Field(description="the folder of bundles has been gone through once")
     serving: list[str]
     unserved: list[str] = Field(description="names without a version that can answer")
+    unmet: dict[str, str] = Field(description="names that are not served as they are pinned (yet), and why")
+    revision: int | None = Field(description="of the pins and unloads that are in force; null where none can be kept")
+    problem: str | None = Field(description="what is wrong with the file of pins and unloads")

@@ -5,15 +5,25 @@ from collections.abc import Callable
 from fastapi import APIRouter, Response
 
 from service.api.catalog_schemas import Live, Ready
+from service.engine.administration import Administration
 from service.engine.repository import Repository
 
 __all__ = ["health_router"]
 
 NOT_NOW = "Not now: starting, draining, or a bundle is not served"
-LOADING = {"ready": False, "draining": False, "scanned": False, "serving": [], "unserved": []}
+LOADING = {
+    "ready": False,
+    "draining": False,
+    "scanned": False,
+    "serving": [],
+    "unserved": [],
+    "unmet": {},
+    "revision": 0,
+    "problem": "desired.json is wrong: Invalid JSON: expected value at line 1 column 1",
+}
 
 
-def health_router(repository: Repository, draining: Callable[[], bool]) -> APIRouter:
+def health_router(repository: Repository, administration: Administration, draining: Callable[[], bool]) -> APIRouter:
     """`/livez`: restart me unless it answers. `/readyz`: send traffic while it says 200."""
     router = APIRouter(tags=["health"])
 
@@ -36,8 +46,11 @@ def health_router(repository: Repository, draining: Callable[[], bool]) -> APIRo
             ready=repository.ready and not draining(),
             draining=draining(),
             scanned=repository.scanned,
-            serving=[model.label for model in repository.newest()],
+            serving=[model.label for model in repository.answering()],
             unserved=repository.unserved,
+            unmet={name: why for name, why in repository.unmet.items() if name in repository.wanted.models},
+            revision=administration.revision,
+            problem=administration.problem,
         )
         response.status_code = 200 if state.ready else 503
         return state

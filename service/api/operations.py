@@ -38,6 +38,7 @@ from service.errors import (
     NotCalibrated,
     OperationNotSupported,
     Overloaded,
+    PinnedVersionUnavailable,
     TooManyPixels,
     TooManyRows,
     UnknownModel,
@@ -130,7 +131,8 @@ def _problems(adapter: Adapter[Any]) -> dict[int | str, dict[str, Any]]:
     errors += [NotCalibrated] if adapter.operation is Operation.ANOMALY_SCORE else []
     errors += [BodyTooLarge, *([LineTooLong] if adapter.binary else []), TooManyRows]
     errors += [TooManyPixels] if "inputs" in adapter.request.model_fields else []
-    return problem_responses(*errors, UnsupportedMediaType, InvalidContent, ModelLoading, Overloaded, Draining)
+    errors += [UnsupportedMediaType, InvalidContent, ModelLoading, PinnedVersionUnavailable]
+    return problem_responses(*errors, Overloaded, Draining)
 
 
 def _body_schema(adapter: Adapter[Any]) -> dict[str, Any]:

@@ -55,6 +55,12 @@ EXAMPLE_DETAILS = {
     "method-not-allowed": "GET is not allowed here; allowed: POST",
     "not-acceptable": "this answer can be given as application/json, application/x-npy",
     "operation-not-supported": "pumps/1 is a vanilla bundle and cannot sample; it can encode, decode, reconstruct",
+    "no-state-kept": "this service was started without DIABOLO_STATE_DIR, so it cannot keep what is wanted",
+    "state-damaged": "desired.json is wrong: models.pumps.pinned: Input should be a valid integer",
+    "version-refused": "pumps cannot be served: version 3: hash-mismatch: the bytes of model.pt are not those that "
+    "were published (SHA-256 differs)",
+    "pinned-version-unavailable": "pumps is pinned: version 3 is not in the folder",
+    "state-unavailable": "desired.json cannot be written: No space left on device",
     "not-calibrated": "pumps/1 is not calibrated: give a threshold, or neither",
     "body-too-large": "the body has more than the 33554432 bytes that are read",
     "line-too-long": "the line has more than the 1048576 bytes that are read",

@@ -1,40 +1,54 @@
 """The bundles that are served: found, verified and loaded off the request path, then switched in by one assignment."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 from bundle.errors import BundleError
-from bundle.read import Location, read_bundle, scan
+from bundle.read import read_bundle
+from service.engine.desired import NOTHING, Desired
+from service.engine.folder import Fingerprint, Place, look
 from service.engine.loaded import LoadedModel, Proven, prove
+from service.engine.retirement import Retirement
 from service.engine.runtimes import OpenRuntime
-from service.errors import ModelLoading, UnknownModel, UnknownVersion
+from service.engine.view import EMPTY, Key, View
+from service.errors import (
+    ModelLoading,
+    PinnedVersionUnavailable,
+    ServiceError,
+    UnknownModel,
+    UnknownVersion,
+    VersionRefused,
+)
 
-__all__ = ["Key", "Refusal", "Repository"]
+__all__ = ["Refusal", "Repository"]
 
-Key = tuple[str, int]
 logger = logging.getLogger("diabolo.repository")
 
 
 class Refusal(NamedTuple):
-    """Why a version is not served. `fingerprint` tells whether its folder has changed since."""
+    """Why a version is not served as it stands in the folder. `fingerprint` tells whether that has changed since."""
 
     name: str
     version: int
     reason: str
     detail: str
-    fingerprint: frozenset[tuple[str, int, int]]
+    fingerprint: Fingerprint
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
 
 
 class Repository:
-    """The folder of bundles as a mapping of what is loaded, kept up to date by `watch`.
+    """The folder of bundles as what is loaded, kept up to date by `watch`, less what `wanted` unloads.
 
-    Readers see an immutable mapping: (name, version) -> LoadedModel. A version that is refused never takes the place of
-    one that is served.
+    Readers see an immutable view. A version that is refused never takes the place of one that is served.
     """
 
     def __init__(
@@ -48,12 +62,19 @@ class Repository:
         self._root = root
         self._open_runtime = open_runtime
         self._make_loaded = make_loaded
-        self._drain_seconds = drain_seconds
+        self._retirement = Retirement(drain_seconds)
         self._scanned = False
+        self._looking = asyncio.Lock()
+        self._due = asyncio.Event()
+        self._places: Mapping[Key, Place] = {}
+        self._models: dict[Key, LoadedModel] = {}
+        self._fingerprints: dict[Key, Fingerprint] = {}
+        self._view = EMPTY
         self.held = False
-        self._retiring: set[asyncio.Task[None]] = set()
-        self.loaded: Mapping[Key, LoadedModel] = MappingProxyType({})
+        self.wanted = NOTHING
         self.refused: Mapping[Key, Refusal] = MappingProxyType({})
+        self.refusals: Counter[str] = Counter()
+        """How often a version was refused, by reason."""
 
     @property
     def scanned(self) -> bool:
@@ -61,10 +82,33 @@ class Repository:
         return self._scanned
 
     @property
+    def loaded(self) -> Mapping[Key, LoadedModel]:
+        """What can be found, by name and version, in order."""
+        return self._view.loaded
+
+    @property
+    def names(self) -> set[str]:
+        """What was in the folder when it was last looked at, served or not."""
+        return {name for name, _ in self._places}
+
+    @property
+    def unloaded(self) -> list[Key]:
+        """Versions that are in the folder and would be loaded if that were not unwanted."""
+        return sorted(key for key in self._places if self.wanted.of(key[0]).unloaded)
+
+    @property
     def unserved(self) -> list[str]:
-        """Names that are in the folder but have no version that can answer."""
-        served = {name for (name, _), model in self.loaded.items() if model.batcher.alive}
-        return sorted({name for name, _ in (*self.refused, *self.loaded)} - served)
+        """Names that have been looked at, are wanted, and have no version that can answer."""
+        served = {name for name, model in self._view.answering.items() if model.batcher.alive}
+        known = {name for name, _ in (*self.refused, *self._models) if not self.wanted.of(name).unloaded}
+        return sorted(known - served)
+
+    @property
+    def unmet(self) -> dict[str, str]:
+        """Names that are not served as wanted (yet), and why."""
+        names = self.names | set(self.wanted.models)
+        shortfalls = {name: self._shortfall(name) for name in sorted(names)}
+        return {name: shortfall for name, shortfall in shortfalls.items() if shortfall}
 
     @property
     def complete(self) -> bool:
@@ -76,106 +120,195 @@ class Repository:
         """True when it is complete, and `held` by nobody."""
         return self.complete and not self.held
 
-    def newest(self) -> list[LoadedModel]:
-        """The newest loaded version of every name, by name."""
-        return list({name: self.loaded[name, version] for name, version in sorted(self.loaded)}.values())
+    def answering(self) -> list[LoadedModel]:
+        """What answers where no version is named, by name."""
+        return list(self._view.answering.values())
 
     def versions(self, name: str) -> list[int]:
-        """The loaded versions of `name`, ascending."""
-        return sorted(version for loaded_name, version in self.loaded if loaded_name == name)
+        """The versions of `name` that can be found, ascending."""
+        return list(self._view.versions.get(name, ()))
 
     def get(self, name: str, version: str | None = None) -> LoadedModel:
-        """The bundle of that name, its newest version unless one is given.
+        """The bundle of that name: the version that is given, else the pinned one, else the newest.
 
-        Raises UnknownModel or UnknownVersion; ModelLoading while the first scan is still going on.
+        Raises UnknownModel, UnknownVersion or PinnedVersionUnavailable; ModelLoading while the first scan goes on.
         """
-        versions = self.versions(name)
-        if not self._scanned and (not versions or (version is not None and version not in map(str, versions))):
-            raise ModelLoading("the bundles are still being loaded", retry_after=1)
-        if not versions:
-            names = ", ".join(sorted({known for known, _ in self.loaded})) or "no bundle at all"
-            raise UnknownModel(f"no model is called {name[:64]!r}; served here: {names}")
-        if version is None:
-            return self.loaded[name, versions[-1]]
-        if version not in map(str, versions):
-            raise UnknownVersion(f"{name} has no version {version[:20]!r}; it has {', '.join(map(str, versions))}")
-        return self.loaded[name, int(version)]
+        view = self._view
+        try:
+            return view.answering[name] if version is None else view.by_text[name, version]
+        except KeyError:
+            raise self._missing(name, version) from None
+
+    def want(self, desired: Desired) -> None:
+        """Pins are in force as far as they can be, and what is unloaded retires; what has to be loaded is on its way,
+        if the folder is watched."""
+        self.wanted = desired
+        self._forget()
+        self._due.set()
 
     async def watch(self, poll_seconds: float) -> None:
-        """Keeps what is loaded equal to what is in the folder, for ever."""
+        """Keeps what is loaded equal to what is in the folder and wanted, for ever."""
         while True:
+            self._due.clear()
             try:
                 await self.refresh()
             except OSError as error:
                 logger.error("the folder of bundles cannot be listed: %s", error.strerror)
             except Exception:  # a fault of our own must not end the watch in silence
                 logger.exception("looking through the folder of bundles failed")
-            await asyncio.sleep(poll_seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), poll_seconds)
 
     async def refresh(self) -> None:
         """What is loaded is what is in the folder now: new versions are in, removed ones retire, damaged ones are
         refused. Each version appears as soon as it is proven. Raises OSError when the folder cannot be listed."""
-        locations = await asyncio.to_thread(scan, self._root)
-        present = {(location.name, location.version) for location in locations}
-        for location in locations:
-            await self._consider(location)
-        self._retire(key for key in self.loaded if key not in present)
-        self.refused = MappingProxyType({key: refusal for key, refusal in self.refused.items() if key in present})
+        async with self._looking:
+            self._places = await asyncio.to_thread(look, self._root)
+            for key, place in self._places.items():
+                if not self.wanted.of(key[0]).unloaded:
+                    await self._consider(key, place)
+            self._forget()
         if not self._scanned:
             self._scanned = True
-            served = ", ".join(model.label for model in self.newest()) or "no bundle: the folder is empty"
+            served = ", ".join(model.label for model in self.answering()) or "no bundle: the folder is empty"
             logger.info("serving %s", served)
+
+    async def try_out(self, name: str, version: int | None) -> None:
+        """The folder holds this version of `name`, or at least one, and it was proven here; what is found is unchanged,
+        but what was proven need not be loaded again if it is wanted soon.
+
+        Raises UnknownModel, UnknownVersion or VersionRefused; OSError when the folder cannot be listed.
+        """
+        async with self._looking:
+            self._places = await asyncio.to_thread(look, self._root)
+            if not any(known == name for known, _ in self._places):
+                raise self._unknown(name)
+            tried = {key: place for key, place in self._places.items() if key[0] == name and version in (None, key[1])}
+            for key, place in tried.items():
+                await self._consider(key, place)
+        if not tried:
+            there = ", ".join(str(other) for known, other in self._places if known == name)
+            raise UnknownVersion(f"{name} has no version {version}; it has {there}")
+        if not any(key in self._models and self._models[key].batcher.alive for key in tried):
+            refusals = [f"version {key[1]}: {self.refused[key]}" for key in tried if key in self.refused]
+            raise VersionRefused(f"{name} cannot be served: {'; '.join(refusals) or 'its queue has stopped'}")
 
     async def close(self) -> None:
         """Every bundle has drained and is closed."""
-        self._retire(self.loaded)
-        await asyncio.gather(*self._retiring)
+        for key in list(self._models):
+            self._drop(key)
+        self._show()
+        await self._retirement.close()
 
-    async def _consider(self, location: Location) -> None:
-        key = (location.name, location.version)
-        if key in self.loaded:
+    async def _consider(self, key: Key, place: Place) -> None:
+        """The version is loaded, or refused, or both: where a folder was damaged after it was loaded."""
+        refusal = self.refused.get(key)
+        if place.fingerprint == self._fingerprints.get(key):
+            self._absolve(key)
             return
-        fingerprint = await asyncio.to_thread(_fingerprint, location.path)
-        if key in self.refused and self.refused[key].fingerprint == fingerprint:
+        if refusal is not None and refusal.fingerprint == place.fingerprint:
             return
+        loaded = self._models.get(key)
         try:
-            proven = await asyncio.to_thread(prove, partial(read_bundle, location.path), self._open_runtime)
+            proven = await asyncio.to_thread(self._prove, place.path, other_than=loaded.digest if loaded else None)
         except BundleError as error:
-            refusal = Refusal(*key, error.reason, str(error), fingerprint)
+            self._refuse(Refusal(*key, error.reason, str(error), place.fingerprint))
         except OSError as error:  # the disk's trouble, not the folder's: no fingerprint, so that it is tried again
-            refusal = Refusal(*key, "unreadable", error.strerror or "the folder cannot be read", frozenset())
+            self._refuse(Refusal(*key, "unreadable", error.strerror or "the folder cannot be read", frozenset()))
         except Exception:  # a runtime may raise anything, and one bundle must not keep the others from being served
             logger.exception("the program of %s/%d cannot be run", *key)
-            refusal = Refusal(
-                *key, "runtime-failed", "its program cannot be run here; the log has the cause", fingerprint
-            )
+            detail = "its program cannot be run here; the log has the cause"
+            self._refuse(Refusal(*key, "runtime-failed", detail, place.fingerprint))
         else:
-            model = self._make_loaded(proven)
-            self.loaded = MappingProxyType({**self.loaded, key: model})
-            self.refused = MappingProxyType({k: v for k, v in self.refused.items() if k != key})
-            logger.info(
-                "loaded %s in %s on %s in %.2f s", model.label, model.platform, model.device, model.load_seconds
-            )
-            return
+            self._fingerprints[key] = place.fingerprint
+            self._absolve(key)
+            if proven is not None:
+                self._load(key, proven)
+
+    def _prove(self, path: Path, *, other_than: str | None) -> Proven | None:
+        """What is in the folder, proven; None where it is the content of that digest, whatever else was changed."""
+        if other_than is None:
+            return prove(partial(read_bundle, path), self._open_runtime)
+        bundle = read_bundle(path)
+        return None if bundle.digest == other_than else prove(lambda: bundle, self._open_runtime)
+
+    def _load(self, key: Key, proven: Proven) -> None:
+        model = self._make_loaded(proven)
+        if key in self._models:
+            logger.warning("%s was replaced on disk by other content: publish new versions instead", model.label)
+            self._retirement.add(self._models[key])
+        self._models[key] = model
+        self._show()
+        logger.info("loaded %s in %s on %s in %.2f s", model.label, model.platform, model.device, model.load_seconds)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        key = (refusal.name, refusal.version)
         if self.refused.get(key) != refusal:
-            logger.error("refused %s/%d: %s: %s", refusal.name, refusal.version, refusal.reason, refusal.detail)
+            self.refusals[refusal.reason] += 1
+            stays = "; what was loaded before is still served" if key in self._models else ""
+            logger.error("refused %s/%d: %s: %s%s", *refusal[:4], stays)
         self.refused = MappingProxyType({**self.refused, key: refusal})
 
-    def _retire(self, keys: Iterable[Key]) -> None:
-        """The versions are no longer found; they finish what they have accepted."""
-        retired = {key: self.loaded[key] for key in keys}
-        self.loaded = MappingProxyType({key: model for key, model in self.loaded.items() if key not in retired})
-        for model in retired.values():
-            logger.info("retiring %s", model.label)
-            task = asyncio.create_task(model.batcher.close(self._drain_seconds))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+    def _absolve(self, key: Key) -> None:
+        if key in self.refused:
+            self.refused = MappingProxyType({k: v for k, v in self.refused.items() if k != key})
 
+    def _forget(self) -> None:
+        """What is not in the folder or not wanted is not found, and retires."""
+        kept = {key for key in self._places if not self.wanted.of(key[0]).unloaded}
+        gone = [key for key in self._models if key not in kept]
+        self.refused = MappingProxyType({key: refusal for key, refusal in self.refused.items() if key in kept})
+        for key in gone:
+            self._drop(key)
+        self._show()
 
-def _fingerprint(folder: Path) -> frozenset[tuple[str, int, int]]:
-    """Changes when a file of the folder does, its permissions included: name, size and ctime of each."""
-    try:
-        entries = [(entry.name, entry.lstat()) for entry in folder.iterdir()]
-    except OSError:
-        return frozenset()
-    return frozenset((name, status.st_size, status.st_ctime_ns) for name, status in entries)
+    def _drop(self, key: Key) -> None:
+        self._fingerprints.pop(key, None)
+        self._retirement.add(self._models.pop(key))
+
+    def _show(self) -> None:
+        self._view = View.of(self._models, self.wanted, before=self._view)
+
+    def _missing(self, name: str, version: str | None) -> ServiceError:
+        """Why `get` finds nothing."""
+        versions = self.versions(name)
+        if not self._scanned:
+            return ModelLoading("the bundles are still being loaded", retry_after=1)
+        if not versions:
+            return self._unknown(name)
+        if version is None:
+            return PinnedVersionUnavailable(f"{name} is pinned: {self._shortfall(name)}")
+        return UnknownVersion(f"{name} has no version {version[:20]!r}; it has {', '.join(map(str, versions))}")
+
+    def _unknown(self, name: str) -> UnknownModel:
+        if any(known == name for known, _ in self.unloaded):
+            return UnknownModel(f"{name} is unloaded; POST /v2/repository/models/{name}/load serves it again")
+        refused = [
+            f"version {key[1]} was refused: {refusal}" for key, refusal in self.refused.items() if key[0] == name
+        ]
+        if refused:
+            return UnknownModel(f"{name} has no version that can be served; {'; '.join(refused)}")
+        names = ", ".join(self._view.versions) or "no bundle at all"
+        return UnknownModel(f"no model is called {name[:64]!r}; served here: {names}")
+
+    def _shortfall(self, name: str) -> str | None:
+        """Why the name is not served as wanted; None where it is."""
+        wish, answering = self.wanted.of(name), self._view.answering.get(name)
+        if wish.unloaded:
+            return None
+        if wish.pinned is None:
+            undecided = [key for key in self._places if key[0] == name and not self._decided(key)]
+            if undecided:
+                return f"version {undecided[-1][1]} is being loaded"
+            return None if answering else "no version of it can be served"
+        if answering is not None and answering.manifest.version == wish.pinned:
+            return None
+        key = (name, wish.pinned)
+        if key in self.refused:
+            return f"version {wish.pinned} was refused: {self.refused[key]}"
+        if key in self._places or not self._scanned:
+            return f"version {wish.pinned} is being loaded"
+        return f"version {wish.pinned} is not in the folder"
+
+    def _decided(self, key: Key) -> bool:
+        return key in self._models or key in self.refused

@@ -25,5 +25,6 @@ def _no_settings_from_outside() -> Iterator[None]:
 @pytest.fixture(scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     """The app over a bundle of each kind."""
-    async with serving(publish_all(tmp_path_factory.mktemp("models"))) as app:
+    models, state = publish_all(tmp_path_factory.mktemp("models")), tmp_path_factory.mktemp("state")
+    async with serving(models, state_dir=state) as app:
         yield app

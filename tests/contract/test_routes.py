@@ -37,6 +37,8 @@ ROUTES = {
     "v2_live": Route(""),
     "v2_ready": Route(""),
     "v2_index": Route("", {"ready": True}),
+    "v2_load": Route("tiny", {"parameters": {"version": "1"}}),
+    "v2_unload": Route("wide", {}),
     "v2_model": Route("tiny"),
     "v2_model_ready": Route("tiny"),
     "v2_infer": Route("tiny", {"inputs": [{"name": "input", "shape": [2, 4], "datatype": "FP32", "data": ROWS}]}),

@@ -69,7 +69,6 @@ def test_the_settings_table_is_complete_and_right() -> None:
         for variable, default in zip(variables.split(","), defaults.split(","), strict=True)
     }
     defaults = {
-        f"DIABOLO_{name.upper()}": str(field.default).lower() if field.default is not None else ""
-        for name, field in Settings.model_fields.items()
+        f"DIABOLO_{name.upper()}": str(field.default).lower() for name, field in Settings.model_fields.items()
     }
     assert documented == defaults

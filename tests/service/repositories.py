@@ -1,7 +1,8 @@
 """Repositories over folders of tiny bundles, and ways to spoil those."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from service.engine.runtimes import OpenRuntime
 from tests.bundle_factory import make_files, publish, run
 from tests.service.programs import PATIENCE, FakeRuntime
 
-__all__ = ["WIDE", "publish_wide", "refusals", "repository_of", "run_wide", "truncate"]
+__all__ = ["WIDE", "publish_wide", "refusals", "repository_of", "run_wide", "truncate", "until"]
 
 WIDE = 6
 
@@ -38,6 +39,13 @@ async def repository_of(
         yield repository
     finally:
         await repository.close()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Returns as soon as it holds; fails when it never does."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds():
+            await asyncio.sleep(0.001)
 
 
 def refusals(repository: Repository) -> dict[tuple[str, int], str]:

@@ -73,6 +73,7 @@ async def serving(models: Path, program: Program | None = None, **settings: Any)
     # Programs that wait at a gate do so on their thread: the gate is opened from the event loop.
     fixed = {"models_dir": models, "poll_seconds": 3600, "inline_ms": 0}
     app = create_app(Settings(**{**fixed, **settings}), open_runtime=open_runtime)
+    await app.state.administration.follow()
     await app.state.repository.refresh()
     shared.batches.clear()
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)

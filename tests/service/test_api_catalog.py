@@ -163,6 +163,9 @@ async def test_ready_and_live_when_all_is_well(served: Served) -> None:
         "scanned": True,
         "serving": ["denoiser/1", "raw/1", "tiny/2", "vae/1", "wide/1"],
         "unserved": [],
+        "unmet": {},
+        "revision": None,
+        "problem": None,
     }
 
 
@@ -185,7 +188,7 @@ async def test_until_the_first_scan_is_done_the_service_lives_but_is_not_ready(r
         ready = await client.get("/readyz")
         assert (ready.status_code, Ready.model_validate(ready.json()).scanned) == (503, False)
         assert (await client.get("/livez")).status_code == 200
-        assert (await client.get("/v1/models")).json() == {"models": [], "refused": []}
+        assert (await client.get("/v1/models")).json() == {"models": [], "refused": [], "unloaded": []}
         loading = await client.get("/v1/models/tiny")
         assert (loading.status_code, loading.headers["retry-after"]) == (503, "1")
         gate.set()
@@ -206,7 +209,7 @@ async def test_while_it_drains_the_service_is_not_ready_but_lives_and_answers(mo
 
 async def test_after_the_lifespan_the_service_is_draining_and_every_bundle_closed(models: Path) -> None:
     async with serving(models) as served:
-        loaded = served.repository.newest()
+        loaded = served.repository.answering()
     assert served.app.state.draining
     assert not any(model.batcher.alive for model in loaded)
 
@@ -227,7 +230,7 @@ async def test_two_apps_in_one_process_share_nothing(models: Path, root: Path) -
     shutil.copytree(models / "tiny", root / "tiny")
     async with serving(models) as one, serving(root) as other:
         assert one.repository is not other.repository
-        assert len(other.repository.newest()) == 1
+        assert len(other.repository.answering()) == 1
         other.app.state.draining = True
         assert (await one.get("/readyz")).status_code == 200
 

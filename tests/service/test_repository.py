@@ -12,10 +12,10 @@ import pytest
 from bundle.operations import Method
 from bundle.read import Bundle
 from service.engine.runtimes import Runtime
-from service.errors import Draining, ModelLoading, UnknownModel, UnknownVersion
+from service.errors import ModelLoading, UnknownModel, UnknownVersion
 from tests.bundle_factory import publish, run
 from tests.service.programs import PATIENCE, FakeRuntime, Program, rows_of
-from tests.service.repositories import WIDE, publish_wide, refusals, repository_of, run_wide, truncate
+from tests.service.repositories import WIDE, publish_wide, refusals, repository_of, run_wide, truncate, until
 
 
 async def test_the_newest_version_answers_and_older_ones_by_number(root: Path) -> None:
@@ -25,7 +25,7 @@ async def test_the_newest_version_answers_and_older_ones_by_number(root: Path) -
         assert repository.get("tiny").label == "tiny/10"
         assert repository.get("tiny", "2").label == "tiny/2"
         assert repository.versions("tiny") == [2, 9, 10]
-        assert [model.label for model in repository.newest()] == ["tiny/10"]
+        assert [model.label for model in repository.answering()] == ["tiny/10"]
         with pytest.raises(UnknownVersion, match=r"^tiny has no version '3'; it has 2, 9, 10$"):
             repository.get("tiny", "3")
         with pytest.raises(UnknownVersion):
@@ -96,23 +96,28 @@ async def test_a_runtime_may_raise_anything_and_only_its_own_bundle_is_refused(
         assert repository.unserved == ["bad"]
 
 
-async def test_a_removed_version_retires_and_finishes_what_it_has_accepted(root: Path) -> None:
+async def test_whoever_found_a_version_before_it_was_removed_is_answered_and_then_it_is_freed(root: Path) -> None:
     program = Program()
     publish(root, version=1)
     publish(root, version=2)
     async with repository_of(root, lambda _: FakeRuntime(program)) as repository:
-        removed = repository.get("tiny", "2")
+        removed, batcher = repository.get("tiny", "2"), repository.get("tiny", "2").batcher
         program.hold()
         accepted = asyncio.create_task(removed.run(Method.ENCODE, rows_of(1)))
         await program.entered()
         shutil.rmtree(root / "tiny" / "2")
         await repository.refresh()
         assert repository.get("tiny").label == "tiny/1"
+        with pytest.raises(UnknownVersion):
+            repository.get("tiny", "2")
+        late = asyncio.create_task(removed.run(Method.ENCODE, rows_of(2)))  # its body took longer to read
         await asyncio.sleep(0)
-        with pytest.raises(Draining):
-            await removed.run(Method.ENCODE, rows_of(1))
         program.release()
         np.testing.assert_array_equal((await accepted)[0], rows_of(1)[:, :2])
+        np.testing.assert_array_equal((await late)[0], rows_of(2)[:, :2])
+        assert batcher.alive
+        del removed, accepted, late
+        await until(lambda: not batcher.alive)
         shutil.rmtree(root / "tiny")
         await repository.refresh()
         with pytest.raises(UnknownModel, match="no bundle at all"):
@@ -123,7 +128,7 @@ async def test_a_removed_version_retires_and_finishes_what_it_has_accepted(root:
 async def test_an_empty_folder_is_ready_with_nothing(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with repository_of(root) as repository:
-        assert (repository.ready, repository.newest(), repository.unserved) == (True, [], [])
+        assert (repository.ready, repository.answering(), repository.unserved) == (True, [], [])
         assert "the folder is empty" in caplog.text
 
 

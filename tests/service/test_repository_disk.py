@@ -4,14 +4,17 @@ import asyncio
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import service.engine.folder as folder_module
 import service.engine.repository as module
 from bundle.read import Bundle, Location, read_bundle, scan
 from service.engine.repository import Repository
+from service.engine.runtimes import Runtime
 from tests.bundle_factory import publish, run
 from tests.service.programs import PATIENCE, FakeRuntime
 from tests.service.repositories import refusals, repository_of, truncate
@@ -52,13 +55,74 @@ async def test_a_refused_folder_is_opened_again_only_when_it_has_changed(root: P
         assert refusals(repository) == {("tiny", 1): "unknown-file"}
 
 
-async def test_a_loaded_folder_is_not_opened_again(root: Path, reads: Reads) -> None:
+async def test_a_loaded_folder_is_not_opened_again_while_it_stays_as_it_is(root: Path, reads: Reads) -> None:
     folder = publish(root)
     async with repository_of(root) as repository:
-        truncate(folder)
         await repository.refresh()
         assert reads == [folder]
+
+
+async def test_a_folder_that_is_damaged_after_it_was_loaded_is_refused_and_what_was_loaded_goes_on(
+    root: Path, reads: Reads, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = publish(root)
+    program = (folder / "model.pt").read_bytes()
+    async with repository_of(root) as repository:
+        loaded = repository.get("tiny")
+        truncate(folder)
+        await repository.refresh()
+        await repository.refresh()
+        assert refusals(repository) == {("tiny", 1): "size-mismatch"}
+        assert "refused tiny/1: size-mismatch" in caplog.text
+        assert "what was loaded before is still served" in caplog.text
+        assert repository.get("tiny") is loaded
+        assert loaded.batcher.alive
         assert repository.ready
+        assert reads == [folder] * 2, "once for each state of the folder"
+        (folder / "model.pt").write_bytes(program)
+        await repository.refresh()
+        assert refusals(repository) == {}
+        assert repository.get("tiny") is loaded, "the same content is not loaded twice"
+
+
+async def test_a_folder_that_is_touched_or_copied_over_itself_is_the_same_version(root: Path, reads: Reads) -> None:
+    folder = publish(root)
+    async with repository_of(root) as repository:
+        loaded = repository.get("tiny")
+        until_ctime_changes(folder / "model.pt", lambda: os.utime(folder / "model.pt"))
+        await repository.refresh()
+        await repository.refresh()
+        assert repository.get("tiny") is loaded
+        assert refusals(repository) == {}
+        assert reads == [folder] * 2
+
+
+async def test_a_version_that_is_published_anew_with_other_content_takes_its_own_place_without_a_gap(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = publish(root)
+    opening, gate = threading.Event(), threading.Event()
+    gate.set()
+
+    def open_runtime(_: Bundle) -> Runtime:
+        opening.set()
+        assert gate.wait(PATIENCE)
+        return FakeRuntime(run)
+
+    async with repository_of(root, open_runtime) as repository:
+        before = repository.get("tiny").digest
+        shutil.rmtree(folder)
+        publish(root, description="another")
+        opening.clear()
+        gate.clear()
+        refresh = asyncio.create_task(repository.refresh())
+        assert await asyncio.to_thread(opening.wait, PATIENCE)
+        assert repository.get("tiny").digest == before, "while the new content is proven, the old one answers"
+        gate.set()
+        await refresh
+        assert repository.get("tiny").digest != before
+        assert repository.get("tiny").batcher.alive
+        assert "tiny/1 was replaced on disk by other content" in caplog.text
 
 
 async def test_a_repair_that_keeps_size_and_time_is_noticed(root: Path) -> None:
@@ -127,7 +191,7 @@ async def test_a_folder_that_vanishes_during_a_scan_is_refused_until_the_next_an
             (folder / "model.pt").unlink(missing_ok=True)
         return read_bundle(folder)
 
-    monkeypatch.setattr(module, "scan", scan_and_lose)
+    monkeypatch.setattr(folder_module, "scan", scan_and_lose)
     monkeypatch.setattr(module, "read_bundle", read_and_lose)
     async with repository_of(root) as repository:
         assert refusals(repository).keys() == {("goes", 1)}
@@ -149,7 +213,7 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
             raise failures.pop(0)
         return scan(root)
 
-    monkeypatch.setattr(module, "scan", unreliable)
+    monkeypatch.setattr(folder_module, "scan", unreliable)
     return failures
 
 
@@ -206,7 +270,7 @@ async def test_closing_drains_every_bundle(root: Path) -> None:
     publish(root, name="one")
     publish(root, name="two")
     async with repository_of(root, lambda _: FakeRuntime(run)) as repository:
-        models = repository.newest()
+        models = repository.answering()
         await repository.close()
-        assert repository.newest() == []
+        assert repository.answering() == []
         assert not any(model.batcher.alive for model in models)

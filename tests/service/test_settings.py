@@ -29,6 +29,7 @@ def test_the_names_are_pinned_because_deployments_depend_on_them() -> None:
         "poll_seconds",
         "port",
         "runtime",
+        "state_dir",
         "strict",
         "workers",
     }
@@ -38,7 +39,7 @@ def test_the_defaults_are_those_that_the_design_states() -> None:
     settings = Settings()
     assert settings.models_dir == Path("models")
     assert (settings.host, settings.port, settings.device) == ("127.0.0.1", 8000, "auto")
-    assert (settings.poll_seconds, settings.strict) == (2, False)
+    assert (settings.poll_seconds, settings.state_dir, settings.strict) == (2, None, False)
     assert settings.max_line_bytes == 2**20
     assert (settings.max_body_bytes, settings.max_rows, settings.max_pending_rows) == (32 * 2**20, 4096, 8192)
 

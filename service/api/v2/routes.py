@@ -10,14 +10,12 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.direct import DirectRoute
 from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES, read_body
+from service.api.openapi import json_body
 from service.api.posted import Posted
 from service.api.problems import failure_responses
 from service.api.rendered import JSON_FIELDS, Rendered
-from service.api.requests import load_json, validate
 from service.api.v2.infer import inputs_of, outputs_of, run, wanted
 from service.api.v2.schemas import (
-    IndexEntry,
-    IndexRequest,
     InferAnswer,
     InferRequest,
     Metadata,
@@ -39,6 +37,7 @@ from service.errors import (
     NotCalibrated,
     OperationNotSupported,
     Overloaded,
+    PinnedVersionUnavailable,
     TooManyRows,
     UnknownModel,
     UnknownVersion,
@@ -52,7 +51,7 @@ __all__ = ["v2_router"]
 HEADER_LENGTH = b"inference-header-content-length"
 OCTETS = ((b"content-type", b"application/octet-stream"), (b"cache-control", b"no-store"))
 BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-UNKNOWN = (UnknownModel, UnknownVersion, ModelLoading)
+UNKNOWN = (UnknownModel, UnknownVersion, ModelLoading, PinnedVersionUnavailable)
 INFER_ERRORS = (
     MalformedBody,
     *UNKNOWN,
@@ -68,12 +67,13 @@ INFER_ERRORS = (
 
 
 def v2_router(repository: Repository, settings: Settings, draining: Callable[[], bool]) -> APIRouter:
-    """Health, metadata, inference and the index of the repository."""
+    """Health, metadata and inference."""
     router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
     async def metadata() -> ServerMetadata:
         """Name, version and the extensions that this server has."""
-        return ServerMetadata(name="diabolo", version=version_of("diabolo"), extensions=["binary_tensor_data"])
+        extensions = ["binary_tensor_data", *(["model_repository"] if settings.state_dir else [])]
+        return ServerMetadata(name="diabolo", version=version_of("diabolo"), extensions=extensions)
 
     for path in ("", "/"):
         router.add_api_route(
@@ -103,22 +103,6 @@ def v2_router(repository: Repository, settings: Settings, draining: Callable[[],
         state = ServerReady(live=True, ready=repository.ready and not draining())
         response.status_code = 200 if state.ready else 503
         return state
-
-    @router.post(
-        "/repository/index",
-        operation_id="v2_index",
-        summary="Every version, whether it can answer or not",
-        responses={
-            200: {"content": {"application/json": {"example": [IndexEntry.model_json_schema()["examples"][0]]}}},
-            **failure_responses(MalformedBody, InvalidContent, BodyTooLarge, UnsupportedMediaType),
-        },
-        openapi_extra={"requestBody": _json_body(IndexRequest, required=False)},
-    )
-    async def index(request: Request) -> list[IndexEntry]:
-        """Versions that were refused say why. `{"ready": true}` lists only what can answer."""
-        content = await read_body(Posted.of(request), limit=settings.max_body_bytes)
-        asked = validate(IndexRequest, load_json(content), strict=True) if content else IndexRequest()
-        return _index(repository, only_ready=asked.ready)
 
     for versioned in (False, True):
         _add_model_routes(router, repository, settings, versioned=versioned)
@@ -193,7 +177,7 @@ def _add_model_routes(router: APIRouter, repository: Repository, settings: Setti
             200: {"model": InferAnswer, "description": "The outputs", "content": BINARY},
             **failure_responses(*INFER_ERRORS),
         },
-        openapi_extra={"requestBody": _json_body(InferRequest, required=True, more=BINARY)},
+        openapi_extra={"requestBody": json_body(InferRequest, required=True, more=BINARY)},
     )
 
 
@@ -223,28 +207,3 @@ async def _infer(request: Posted, model: LoadedModel, settings: Settings) -> Res
     numbers = sum(output.values.size for output in outputs if not output.binary)
     body, length = await asyncio.to_thread(write) if numbers > LARGE_ANSWER_NUMBERS else write()
     return Rendered(body, JSON_FIELDS if length is None else [*OCTETS, (HEADER_LENGTH, b"%d" % length)])
-
-
-def _index(repository: Repository, *, only_ready: bool) -> list[IndexEntry]:
-    entries = {
-        key: IndexEntry(
-            name=key[0],
-            version=str(key[1]),
-            state="READY" if model.batcher.alive else "UNAVAILABLE",
-            reason="" if model.batcher.alive else "it takes no new work",
-        )
-        for key, model in repository.loaded.items()
-    }
-    for key, refusal in repository.refused.items():
-        reason = f"{refusal.reason}: {refusal.detail}"
-        entries[key] = IndexEntry(name=key[0], version=str(key[1]), state="UNAVAILABLE", reason=reason)
-    return [entries[key] for key in sorted(entries) if not only_ready or entries[key].state == "READY"]
-
-
-def _json_body(schema: type[Any], *, required: bool, more: dict[str, Any] | None = None) -> dict[str, Any]:
-    described = schema.model_json_schema(ref_template="#/components/schemas/{model}")
-    example = described.pop("examples")[0]
-    return {
-        "required": required,
-        "content": {"application/json": {"schema": described, "example": example}, **(more or {})},
-    }

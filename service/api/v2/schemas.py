@@ -10,15 +10,19 @@ __all__ = [
     "IndexRequest",
     "InferAnswer",
     "InferRequest",
+    "LoadRequest",
     "Metadata",
     "ModelReady",
     "Parameters",
+    "PendingWorker",
+    "RepositoryAnswer",
     "RequestedOutput",
     "ServerLive",
     "ServerMetadata",
     "ServerReady",
     "Tensor",
     "TensorMetadata",
+    "UnloadRequest",
 ]
 
 Parameters = dict[str, str | int | float | bool]
@@ -178,6 +182,60 @@ class IndexEntry(BaseModel):
     version: str
     state: Literal["READY", "UNAVAILABLE"]
     reason: str
+
+
+class LoadRequest(BaseModel):
+    """`parameters.version`: a version to pin, such as "2", or "newest" to let the newest one answer again."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", json_schema_extra={"examples": [{"parameters": {"version": "1"}}]}
+    )
+    parameters: Parameters = Field(default_factory=dict)
+
+
+class UnloadRequest(BaseModel):
+    """`parameters.unload_dependents`, which Triton's clients send, changes nothing: no bundle depends on another."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", json_schema_extra={"examples": [{"parameters": {"unload_dependents": False}}]}
+    )
+    parameters: Parameters = Field(default_factory=dict)
+
+
+class PendingWorker(BaseModel):
+    """A live worker in which something is not in force yet."""
+
+    worker: str = Field(description="its host and process id")
+    reason: str
+
+
+class RepositoryAnswer(BaseModel):
+    """How a name is served now by the worker that answers, and which workers do not serve it so yet."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "pumps", "state": "READY", "version": "1", "pinned": "1", "revision": 7, "pending": []},
+                {
+                    "name": "pumps",
+                    "state": "READY",
+                    "version": "1",
+                    "pinned": "1",
+                    "revision": 7,
+                    "pending": [{"worker": "host/4711", "reason": "it has not read this yet"}],
+                    "error": "this was written down, but is not in force in every worker yet: "
+                    "host/4711: it has not read this yet",
+                },
+            ]
+        }
+    )
+    name: str
+    state: Literal["READY", "UNAVAILABLE"]
+    version: str | None = Field(description="what answers where no version is named")
+    pinned: str | None
+    revision: int = Field(description="of the state file; it grows with every change")
+    pending: list[PendingWorker]
+    error: str | None = Field(None, description="with 202: what is pending, for clients that read no more than this")
 
 
 class Failure(BaseModel):

@@ -1,0 +1,123 @@
+"""Which workers serve what is wanted: each says so in a file of its own, which it keeps locked while it lives."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.errors import StateUnavailable
+
+__all__ = ["Acknowledgement", "Acknowledger", "acknowledgements", "pending"]
+
+FOLDER = "workers"
+MAX_BYTES = 2**20
+logger = logging.getLogger("diabolo.state")
+
+
+class Acknowledgement(BaseModel):
+    """How far a worker is. `worker` is its host and process id, as in its log."""
+
+    model_config = ConfigDict(frozen=True)
+    worker: str
+    revision: int = -1
+    """The revision that it has read; -1 while it has read none."""
+    unmet: Mapping[str, str] = Field(default_factory=lambda: MappingProxyType({}))
+    """Names that it does not serve as wanted (yet), and why."""
+
+
+class Acknowledger:
+    """A worker's file. It vanishes with the worker: who dies without removing it gives back its lock all the same."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / FOLDER
+        self._worker = f"{socket.gethostname()}/{os.getpid()}"
+        self._path = self._folder / f"{os.getpid()}-{secrets.token_hex(4)}.json"
+        self._descriptor: int | None = None
+        self._last: Acknowledgement | None = None
+
+    def write(self, revision: int, unmet: Mapping[str, str]) -> None:
+        """Whoever asks learns that this worker has read `revision` and does not serve `unmet` as wanted. Raises OSError
+        where the disk refuses."""
+        latest = Acknowledgement(worker=self._worker, revision=revision, unmet=unmet)
+        if latest == self._last:
+            return
+        content = latest.model_dump_json().encode()
+        if self._descriptor is None:
+            self._open(content)
+        else:
+            _overwrite(self._descriptor, content)
+        self._last = latest
+
+    def close(self) -> None:
+        """This worker counts no more."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _open(self, content: bytes) -> None:
+        self._folder.mkdir(exist_ok=True)
+        # It appears only when it is locked: one that is not is taken for a dead worker's.
+        hidden = self._folder / f".{self._path.name}"
+        descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _overwrite(descriptor, content)
+            hidden.rename(self._path)
+        except OSError:
+            os.close(descriptor)
+            hidden.unlink(missing_ok=True)
+            raise
+        self._descriptor = descriptor
+
+
+def acknowledgements(folder: Path) -> list[Acknowledgement]:
+    """What every live worker says. The files of dead ones are removed.
+
+    Raises StateUnavailable where the folder cannot be read.
+    """
+    found = []
+    try:
+        files = sorted((folder / FOLDER).glob("[!.]*.json"))
+    except OSError as error:
+        raise StateUnavailable(f"the folder of workers cannot be read: {error.strerror}") from None
+    for file in files:
+        with contextlib.suppress(OSError), file.open("rb") as content:
+            try:
+                fcntl.flock(content, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found.append(_parsed(content.read(MAX_BYTES), file))
+            else:
+                file.unlink(missing_ok=True)
+    return found
+
+
+def pending(folder: Path, name: str, *, revision: int) -> dict[str, str]:
+    """The live workers that do not serve `name` as wanted at `revision`, and why. Raises StateUnavailable."""
+    waiting = {}
+    for found in acknowledgements(folder):
+        if found.revision < revision:
+            waiting[found.worker] = "it has not read this yet"
+        elif name in found.unmet:
+            waiting[found.worker] = found.unmet[name]
+    return waiting
+
+
+def _parsed(content: bytes, file: Path) -> Acknowledgement:
+    try:
+        return Acknowledgement.model_validate_json(content)
+    except ValidationError:  # read while it was being written
+        return Acknowledgement(worker=file.stem)
+
+
+def _overwrite(descriptor: int, content: bytes) -> None:
+    os.pwrite(descriptor, content, 0)
+    os.ftruncate(descriptor, len(content))
