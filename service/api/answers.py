@@ -1,8 +1,8 @@
 """An answer as JSON, as `.npy`, as a picture, or as a line for each row."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -32,15 +32,14 @@ SINGULAR = {
 PICTURED = {"outputs", "maps"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """What an operation found: `fields` by name, None where not asked for. `main` names the array that `.npy` holds,
     `picture` makes the PNG, where one can be made."""
 
     main: str
     fields: Mapping[str, object]
     picture: Callable[[], bytes] | None = None
-    warnings: Sequence[str] = field(default=())
+    warnings: Sequence[str] = ()
 
     @property
     def size(self) -> int:

@@ -1,7 +1,8 @@
 """Media types: what a body is, and what an answer should be."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import lru_cache
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header, parse_options_header
@@ -33,25 +34,27 @@ UNTOLD = {"", "application/x-www-form-urlencoded", "application/octet-stream"}
 SIGNATURES = {b"\x89PNG\r\n\x1a\n": Media.PNG, b"\xff\xd8\xff": Media.JPEG, b"\x93NUMPY": Media.NPY}
 
 
-def body_media(content_type: str | None, body: bytes, *, readable: Sequence[Media]) -> Media:
+def body_media(content_type: str | None, body: bytes, *, readable: Callable[[], Sequence[Media]]) -> Media:
     """What the body is: by its `Content-Type`, or by its first bytes where that says nothing.
 
-    Raises UnsupportedMediaType when that is not among those that can be read.
+    Raises UnsupportedMediaType when that is not among those that can be read, of which JSON is always one.
     """
-    if content_type == Media.JSON:
-        return Media.JSON  # which every operation reads
+    if content_type == "application/json":
+        return Media.JSON
     declared = parse_options_header(content_type)[0].lower()
     media = _media(declared)
     if declared in UNTOLD:
         media = next((media for signature, media in SIGNATURES.items() if body.startswith(signature)), Media.JSON)
-    if media is None or media not in readable:
+    types = readable()
+    if media is None or media not in types:
         raise UnsupportedMediaType(
-            f"this operation reads {', '.join(readable)} here, not {(media or declared)[:80]}",
-            headers={"Accept": ", ".join(readable)},
+            f"this operation reads {', '.join(types)} here, not {(media or declared)[:80]}",
+            headers={"Accept": ", ".join(types)},
         )
     return media
 
 
+@lru_cache(maxsize=256)
 def is_stream(content_type: str | None) -> bool:
     """True where the body comes line by line and is answered so."""
     return content_type is not None and _media(content_type.partition(";")[0].strip().lower()) is Media.NDJSON

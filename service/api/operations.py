@@ -96,7 +96,7 @@ async def _respond(
     content = await read_body(request, limit=settings.max_body_bytes)
     body = Body(
         content,
-        body_media(request.field(b"content-type"), content, readable=adapter.readable(model)),
+        body_media(request.field(b"content-type"), content, readable=partial(adapter.readable, model)),
         request.query,
     )
     read = partial(

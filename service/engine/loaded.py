@@ -105,14 +105,15 @@ class LoadedModel:
                 f"{self.label} is a {self.manifest.family} bundle and cannot {operation.path}; it can {declared}"
             )
 
-    async def run(self, method: Method, rows: Floats) -> tuple[Floats, ...]:
-        """The arrays that `method` returns for rows (n, width), all finite and C-contiguous.
+    async def run(self, method: Method, rows: Floats, *, checked: bool = True) -> tuple[Floats, ...]:
+        """The arrays that `method` returns for rows (n, width), C-contiguous and, if `checked`, all finite.
 
         Raises Overloaded, Draining or InternalError; InvalidContent when these rows, not their neighbours in the
         batch, are so large that the arithmetic overflows.
         """
         outputs = await self.batcher.submit(method, rows)
-        self.check_finite(*outputs)
+        if checked:
+            self.check_finite(*outputs)
         # A program may return part of a larger array, which not every writer of answers can write.
         return tuple(np.ascontiguousarray(output) for output in outputs)
 
