@@ -34,9 +34,11 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """`name` for the command line, `title` and `goal` for the page; `measure()` does the work, seconds to minutes."""
+    """`name` for the command line, `title` and `goal` for the page; `measure()` does the work.
+    `minutes` is how long it was asked to last, where that can be chosen."""
 
     name: str
     title: str
     goal: str
     measure: Callable[[], Outcome]
+    minutes: float = 0

@@ -9,12 +9,12 @@ import numpy as np
 
 __all__ = ["Tally", "Verdict"]
 
-SHOWN = 10
+SHOWN = 5
 
 
 class Verdict(IntEnum):
-    """What became of a request. REFUSED is said honestly: 429, 503 or 504 as a problem, with `Retry-After` where that is
-    due. LOST got no whole answer: no connection, one that broke, or silence. WRONG is everything else."""
+    """What became of a request. REFUSED is said honestly: 429, 503 or 504 with a reason, and `Retry-After` with the
+    first two. LOST got no whole answer: no connection, one that broke, or silence. WRONG is everything else."""
 
     OK = 0
     REFUSED = 1
@@ -23,10 +23,9 @@ class Verdict(IntEnum):
 
 
 class Tally:
-    """Every request that has ended: when it was due, how long after that it ended, in seconds, and how.
+    """Every request that has ended: when it was due, how many seconds later it ended, and how.
 
-    17 bytes each, so that an hour's requests can be kept. `reasons` counts what was said of those that were not
-    answered rightly.
+    17 bytes each, so that an hour's can be kept. `reasons` counts what was said of those that were not answered.
     """
 
     def __init__(self) -> None:
@@ -49,13 +48,13 @@ class Tally:
         return self._verdicts.count(verdict)
 
     def between(self, start: float, end: float) -> "Tally":
-        """Those that were due in this time."""
-        due = np.frombuffer(self._due)
+        """Those that were due in this time, without reasons."""
+        due = np.array(self._due)
         chosen = (due >= start) & (due < end)
         part = Tally()
-        part._due = array("d", due[chosen].tobytes())
-        part._seconds = array("d", np.frombuffer(self._seconds)[chosen].tobytes())
-        part._verdicts = array("b", np.frombuffer(self._verdicts, dtype=np.int8)[chosen].tobytes())
+        part._due.frombytes(due[chosen].tobytes())
+        part._seconds.frombytes(np.array(self._seconds)[chosen].tobytes())
+        part._verdicts.frombytes(np.array(self._verdicts)[chosen].tobytes())
         return part
 
     @classmethod
@@ -71,14 +70,18 @@ class Tally:
 
     def percentile_ms(self, percent: float) -> float:
         """So many percent of the right answers took at most so many milliseconds; not a number without answers."""
-        seconds = np.frombuffer(self._seconds)[np.frombuffer(self._verdicts, dtype=np.int8) == Verdict.OK]
+        seconds = self._answered()
         return float(np.percentile(seconds, percent, method="higher")) * 1000 if len(seconds) else float("nan")
 
     def within(self, seconds: float) -> int:
         """How many right answers took at most so long."""
-        taken = np.frombuffer(self._seconds)
-        return int(((np.frombuffer(self._verdicts, dtype=np.int8) == Verdict.OK) & (taken <= seconds)).sum())
+        return int((self._answered() <= seconds).sum())
 
     def shown_reasons(self) -> str:
-        """What went wrong most often, in words."""
-        return "; ".join(f"{count} x {reason}" for reason, count in self.reasons.most_common(SHOWN)) or "nothing"
+        """What was said most often of those that were not answered."""
+        return "; ".join(f"{count} x {reason}" for reason, count in self.reasons.most_common(SHOWN)) or "none"
+
+    def _answered(self) -> np.ndarray:
+        """Seconds of the right answers, (n,)."""
+        answered: np.ndarray = np.array(self._seconds)[np.array(self._verdicts) == Verdict.OK]
+        return answered
