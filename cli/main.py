@@ -4,10 +4,11 @@ import sys
 
 import typer
 
-from cli.bundles import models, verify
 from cli.diff import diff
+from cli.models import app as models
 from cli.serve import openapi, serve
 from cli.train import train
+from cli.verify import verify
 
 __all__ = ["app", "main"]
 
@@ -27,7 +28,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(serve)
-app.command()(models)
+app.add_typer(models, name="models")
 app.command()(verify)
 app.command()(diff)
 app.command(hidden=True)(openapi)

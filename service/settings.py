@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["Settings", "warn_of_unknown_variables"]
@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     )
     drain_seconds: int = Field(8, ge=0, description="seconds that requests in flight may take to end on SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+
+    @field_validator("state_dir", mode="before")
+    @classmethod
+    def _none(cls, value: Any) -> Any:
+        """Compose files pass on variables that are not set as empty ones; an empty path would be this folder."""
+        return value or None
 
     @model_validator(mode="before")
     @classmethod

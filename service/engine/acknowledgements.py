@@ -40,20 +40,19 @@ class Acknowledger:
         self._worker = f"{socket.gethostname()}/{os.getpid()}"
         self._path = self._folder / f"{os.getpid()}-{secrets.token_hex(4)}.json"
         self._descriptor: int | None = None
-        self._last: Acknowledgement | None = None
+        self._said: Acknowledgement | None = None
 
     def write(self, revision: int, unmet: Mapping[str, str]) -> None:
         """Whoever asks learns that this worker has read `revision` and does not serve `unmet` as wanted. Raises OSError
         where the disk refuses."""
-        latest = Acknowledgement(worker=self._worker, revision=revision, unmet=unmet)
-        if latest == self._last:
-            return
-        content = latest.model_dump_json().encode()
+        if self._descriptor is not None and not self._path.exists():  # somebody tidied up
+            self.close()
+        now = Acknowledgement(worker=self._worker, revision=revision, unmet=unmet)
         if self._descriptor is None:
-            self._open(content)
-        else:
-            _overwrite(self._descriptor, content)
-        self._last = latest
+            self._open(now.model_dump_json().encode())
+        elif now != self._said:
+            _overwrite(self._descriptor, now.model_dump_json().encode())
+        self._said = now
 
     def close(self) -> None:
         """This worker counts no more."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service.engine.acknowledgements import Acknowledger, pending
-from service.engine.desired import NO_WISH, StateFile, Wish
+from service.engine.desired import StateFile, Wish
 from service.engine.repository import Repository
 from service.errors import ModelLoading, NoStateKept, ServiceError, StateUnavailable
 
@@ -82,19 +82,19 @@ class Administration:
 
     async def pin(self, name: str, version: int) -> Outcome:
         """This version of `name` answers where none is named, and no other. It was proven here before."""
-        return await self._change(name, lambda _: Wish(pinned=version))
+        return await self._change(name, lambda wish: wish.pin(version))
 
     async def unpin(self, name: str) -> Outcome:
         """`name` is loaded, and its newest version answers."""
-        return await self._change(name, lambda _: NO_WISH)
+        return await self._change(name, Wish.unpin)
 
     async def load(self, name: str) -> Outcome:
         """`name` is loaded; if a version of it is pinned, it stays so."""
-        return await self._change(name, lambda wish: Wish(pinned=wish.pinned))
+        return await self._change(name, Wish.load)
 
     async def unload(self, name: str) -> Outcome:
         """No version of `name` is in memory; if one is pinned, it will be again when the name is loaded."""
-        return await self._change(name, lambda wish: Wish(pinned=wish.pinned, unloaded=True))
+        return await self._change(name, Wish.unload)
 
     def close(self) -> None:
         """This worker counts no more among those that acknowledge."""

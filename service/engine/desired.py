@@ -17,7 +17,7 @@ from bundle.manifest import NAME_PATTERN
 from service.engine.acknowledgements import acknowledgements
 from service.errors import StateDamaged, StateUnavailable
 
-__all__ = ["NOTHING", "NO_WISH", "STATE_FILE", "Desired", "StateFile", "Wish"]
+__all__ = ["NOTHING", "STATE_FILE", "Desired", "StateFile", "Wish"]
 
 STATE_FILE = "desired.json"
 LOCK_FILE = ".desired.lock"
@@ -40,6 +40,22 @@ class Wish(_Strict):
     """The version that answers where none is named."""
     unloaded: bool = False
     """True where no version is to be in memory."""
+
+    def pin(self, version: int) -> "Wish":
+        """That version is to answer, and to be loaded."""
+        return Wish(pinned=version)
+
+    def unpin(self) -> "Wish":
+        """The newest version is to answer, and to be loaded."""
+        return Wish()
+
+    def load(self) -> "Wish":
+        """To be loaded; what is pinned stays so."""
+        return Wish(pinned=self.pinned)
+
+    def unload(self) -> "Wish":
+        """Not to be in memory; what is pinned will be so again when it is loaded."""
+        return Wish(pinned=self.pinned, unloaded=True)
 
 
 class Desired(_Strict):
@@ -88,7 +104,7 @@ class StateFile:
         except FileNotFoundError:
             if self.folder.is_dir():
                 return NOTHING
-            raise StateUnavailable("DIABOLO_STATE_DIR is no folder (any more)") from None
+            raise StateUnavailable("the folder of the state is not there") from None
         except OSError as error:
             raise StateUnavailable(f"{STATE_FILE} cannot be read: {error.strerror}") from None
         if len(content) > MAX_BYTES:
@@ -123,7 +139,8 @@ class StateFile:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Nobody else changes the file meanwhile. The kernel gives the lock back when its holder dies."""
-        descriptor = os.open(self.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # Read only: it may be another user's, who runs `diabolo models` where the service runs.
+        descriptor = os.open(self.folder / LOCK_FILE, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             deadline = time.monotonic() + LOCK_SECONDS
             while True:
@@ -141,7 +158,8 @@ class StateFile:
     def _replace(self, desired: Desired) -> None:
         new = self.folder / NEW_FILE
         document = desired.model_dump(mode="json", exclude_defaults=True)
-        with new.open("w", encoding="utf-8") as file:
+        new.unlink(missing_ok=True)  # left by a writer that was killed
+        with new.open("x", encoding="utf-8") as file:
             file.write(json.dumps({"schema_version": desired.schema_version, **document}, indent=2) + "\n")
             file.flush()
             os.fsync(file.fileno())

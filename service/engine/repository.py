@@ -107,7 +107,8 @@ class Repository:
     def unmet(self) -> dict[str, str]:
         """Names that are not served as wanted (yet), and why."""
         names = self.names | set(self.wanted.models)
-        shortfalls = {name: self._shortfall(name) for name in sorted(names)}
+        loading = dict(key for key in self._places if key not in self._models and key not in self.refused)
+        shortfalls = {name: self._shortfall(name, loading.get(name)) for name in sorted(names)}
         return {name: shortfall for name, shortfall in shortfalls.items() if shortfall}
 
     @property
@@ -277,7 +278,7 @@ class Repository:
         if not versions:
             return self._unknown(name)
         if version is None:
-            return PinnedVersionUnavailable(f"{name} is pinned: {self._shortfall(name)}")
+            return PinnedVersionUnavailable(f"{name} is pinned: {self._shortfall(name, None)}")
         return UnknownVersion(f"{name} has no version {version[:20]!r}; it has {', '.join(map(str, versions))}")
 
     def _unknown(self, name: str) -> UnknownModel:
@@ -291,15 +292,15 @@ class Repository:
         names = ", ".join(self._view.versions) or "no bundle at all"
         return UnknownModel(f"no model is called {name[:64]!r}; served here: {names}")
 
-    def _shortfall(self, name: str) -> str | None:
-        """Why the name is not served as wanted; None where it is."""
+    def _shortfall(self, name: str, loading: int | None) -> str | None:
+        """Why the name, whose version `loading` has not been looked at yet, is not served as wanted; None where it is
+        so."""
         wish, answering = self.wanted.of(name), self._view.answering.get(name)
         if wish.unloaded:
             return None
         if wish.pinned is None:
-            undecided = [key for key in self._places if key[0] == name and not self._decided(key)]
-            if undecided:
-                return f"version {undecided[-1][1]} is being loaded"
+            if loading is not None:
+                return f"version {loading} is being loaded"
             return None if answering else "no version of it can be served"
         if answering is not None and answering.manifest.version == wish.pinned:
             return None
@@ -309,6 +310,3 @@ class Repository:
         if key in self._places or not self._scanned:
             return f"version {wish.pinned} is being loaded"
         return f"version {wish.pinned} is not in the folder"
-
-    def _decided(self, key: Key) -> bool:
-        return key in self._models or key in self.refused

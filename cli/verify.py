@@ -1,39 +1,20 @@
-"""`diabolo models` and `diabolo verify`: what is in the folder of bundles, and whether it is sound."""
+"""`diabolo verify`: whether bundles are sound."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["models", "verify"]
-
-ModelsDir = Annotated[Path, typer.Option(envvar="DIABOLO_MODELS_DIR", help="The folder of bundles.")]
-
-
-def models(models_dir: ModelsDir = Path("models")) -> None:
-    """List the bundles of a folder."""
-    from bundle.errors import BundleError
-    from bundle.read import read_bundle, scan
-
-    if not models_dir.is_dir():
-        typer.echo(f"there is no folder {models_dir}", err=True)
-        raise typer.Exit(1)
-    for location in scan(models_dir):
-        label = f"{location.name}/{location.version}"
-        try:
-            bundle = read_bundle(location.path)
-        except (BundleError, OSError) as error:
-            typer.echo(f"{label:32} REFUSED: {error}")
-            continue
-        operations = ", ".join(operation.path for operation in bundle.manifest.operations)
-        typer.echo(f"{label:32} {bundle.manifest.family:12} {bundle.digest[:12]}  {operations}")
+__all__ = ["verify"]
 
 
 def verify(
     paths: Annotated[
         list[Path] | None, typer.Argument(help="Folders <name>/<version>; all of the models folder if none.")
     ] = None,
-    models_dir: ModelsDir = Path("models"),
+    models_dir: Annotated[Path, typer.Option(envvar="DIABOLO_MODELS_DIR", help="The folder of bundles.")] = Path(
+        "models"
+    ),
     replay: Annotated[
         bool, typer.Option(help="Also run each artefact on the golden probe, in every runtime installed.")
     ] = True,
