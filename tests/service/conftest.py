@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.bundle_factory import publish
 from tests.service.serving import Served, publish_all, serving
 
 settings.register_profile("service", derandomize=True, deadline=None)
@@ -33,6 +34,14 @@ def root(tmp_path: Path) -> Path:
     folder = tmp_path / "models"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def three(root: Path) -> Path:
+    """A folder with three versions of one bundle."""
+    for version in (1, 2, 3):
+        publish(root, version=version)
+    return root
 
 
 @pytest.fixture(scope="session")
