@@ -6,11 +6,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 from bundle.calibration import Floats
-from tests.e2e.conftest import DIABOLO, ROOT, SHIPPED
+from tests.e2e.conftest import DIABOLO, ROOT, SHIPPED, serving
 
 NUMBER = r"(?<![\w-])[+-]?\d[\d,]*\.?\d*(?![\w-])"
 
@@ -42,6 +43,14 @@ def test_a_gpu_that_is_not_there_is_refused_in_words() -> None:
     assert "cuda:97" in ended.stderr
     assert "no such GPU" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_service_listens_where_it_is_told_and_nowhere_else(shipped: Path) -> None:
+    with serving(shipped, host="127.0.0.2") as server:
+        assert server.address.startswith("http://127.0.0.2:")
+        assert httpx.get(f"{server.address}/livez").status_code == 200
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{server.address.replace('127.0.0.2', '127.0.0.1')}/livez")
 
 
 def test_a_missing_folder_of_bundles_is_named() -> None:
