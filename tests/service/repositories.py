@@ -24,14 +24,18 @@ WIDE = 6
 
 @contextlib.asynccontextmanager
 async def repository_of(
-    root: Path, open_runtime: OpenRuntime = lambda _: FakeRuntime(run), *, refresh: bool = True
+    root: Path,
+    open_runtime: OpenRuntime = lambda _: FakeRuntime(run),
+    *,
+    refresh: bool = True,
+    drain_seconds: float = PATIENCE,
 ) -> AsyncIterator[Repository]:
     """The repository of this folder, which it has gone through once unless told not to; closed at the end."""
     repository = Repository(
         root,
         open_runtime=open_runtime,
         make_loaded=lambda proven: LoadedModel(proven, max_batch_rows=4, max_pending_rows=64),
-        drain_seconds=PATIENCE,
+        drain_seconds=drain_seconds,
     )
     if refresh:
         await repository.refresh()
