@@ -20,7 +20,7 @@ from benchmarks.reliability.page import write
 from benchmarks.reliability.row import Outcome, Row
 from benchmarks.serving import ROOT, print_line
 
-ROWS = ("swaps", "cycles", "overload", "overload_w2", "kills", "idle", "killed_writer")
+ROWS = ("swaps", "cycles", "overload_forward", "overload_w2", "kills", "idle", "killed_writer")
 SOAK = "soak"
 PACKAGES = ("uvicorn", "uvloop", "httptools", "onnxruntime", "numpy")
 

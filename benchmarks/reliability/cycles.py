@@ -48,11 +48,11 @@ def outcome(usages: list[list[Usage]], tally: Tally, *, seconds: float) -> Outco
         span = f"{min(held[SETTLED:]):.1f} to {max(held[SETTLED:]):.1f}"
         lines.append((f"memory of worker {place + 1}, MB", *(f"{held[cycle - 1]:.1f}" for cycle in SHOWN), span))
     return Outcome(
-        setting=f"Two workers; {NETWORK} is loaded, answers {AT_ONCE} clients for {INFER_SECONDS:g} s in every operation "
-        "and media type, and is unloaded, over `/v2/repository`; then, with nothing loaded, memory, open files and "
-        f"threads of each worker are read. {CYCLES} times, {seconds:.2f} s each. Single readings move by what the "
-        f"allocator happens to keep, so means of {MEANT} are compared: a leak of {5e3 / (CYCLES - SETTLED - MEANT):.0f} "
-        "kB a cycle would be 5 MB",
+        setting=f"Two workers; {NETWORK} is loaded, answers {AT_ONCE} clients for {INFER_SECONDS:g} s in every "
+        "operation and media type, and is unloaded, over `/v2/repository`; then, with nothing loaded, memory, open "
+        f"files and threads of each worker are read. {CYCLES} times, {seconds:.2f} s each. Single readings move by "
+        f"what the allocator happens to keep, so means of {MEANT} are compared: "
+        f"{5e3 / (CYCLES - SETTLED - MEANT):.0f} kB lost in each cycle would be 5 MB",
         checks=(
             Check(
                 what=f"memory, mean of the last {MEANT} cycles - mean of the {MEANT} after cycle {SETTLED}, "

@@ -1,0 +1,52 @@
+"""Overload by large JSON bodies, which take longer to read and to write than to compute."""
+
+import tempfile
+from pathlib import Path
+
+import uvloop
+
+from benchmarks.reliability.bundles import publish, shipped
+from benchmarks.reliability.overload import DEADLINE, outcome, overload
+from benchmarks.reliability.question import JSON
+from benchmarks.reliability.questions import question
+from benchmarks.reliability.row import Outcome, Row
+from benchmarks.reliability.service import serving
+from bundle.operations import Operation
+
+__all__ = ["ROW"]
+
+NETWORK, ROWS_IN_REQUEST = "fashion-vae", 64
+
+
+def measure() -> Outcome:
+    """Reconstructions of 64 rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        models = Path(folder) / "models"
+        bundle = publish(shipped(NETWORK), models)
+        questions = [
+            question(
+                {1: bundle},
+                Operation.RECONSTRUCT,
+                count=ROWS_IN_REQUEST,
+                first=first,
+                media=(JSON, JSON),
+                fields=DEADLINE,
+            )
+            for first in range(4)
+        ]
+        with serving(models) as service:
+            phases = uvloop.run(overload(service, questions))
+    size = len(questions[0].request) // 1000
+    return outcome(
+        phases,
+        f"Two workers with default settings; {NETWORK} reconstructs {ROWS_IN_REQUEST} rows a request, as JSON there "
+        f"({size} kB) and back",
+    )
+
+
+ROW = Row(
+    name="overload-w2",
+    title="Four times saturation, 64 rows of JSON a request (W2)",
+    goal="goodput >= 90 % of its peak, accepted p99 within the deadline, memory bounded, normal within 2 s after",
+    measure=measure,
+)
