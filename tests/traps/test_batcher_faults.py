@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from bundle.calibration import Floats
 from bundle.operations import Method
 from service import errors
-from tests.service.programs import Program
+from tests.service.programs import PATIENCE, Program
 from tests.service.serving import ROWS, assert_problem, serving
 
 
@@ -52,7 +52,7 @@ async def test_a_fault_of_the_batchers_own_code_concerns_its_batch_and_the_loop_
             await asyncio.sleep(0)
         program.release()
         assert (await before).status_code == 200
-        for response in await asyncio.gather(*batch):
+        for response in await asyncio.wait_for(asyncio.gather(*batch), PATIENCE):
             assert_problem(response, errors.InternalError)
             assert "secret" not in response.text
         assert program.batches == [2, 6]
