@@ -64,25 +64,26 @@ def truncate(folder: Path) -> None:
 
 
 def run_wide(method: Method, rows: Floats) -> tuple[Floats, ...]:
-    """What the wide bundle answers: rows of six, codes of three, the tiny bundle's arithmetic."""
-    return (np.hstack([rows, rows]) if method is Method.DECODE else rows[:, : WIDE // 2],)
+    """What a wide bundle answers, of any width: codes are half a row, the tiny bundle's arithmetic."""
+    return (np.hstack([rows, rows]) if method is Method.DECODE else rows[:, : rows.shape[1] // 2],)
 
 
-def publish_wide(root: Path) -> Path:
+def publish_wide(root: Path, *, name: str = "wide", width: int = WIDE, version: int = 1) -> Path:
     """A bundle called `wide`: no image, no declared range, no maps, and nothing but codes both ways."""
-    inputs = np.linspace(0, 1, 2 * WIDE, dtype=np.float32).reshape(2, WIDE)
-    latents = inputs[:, : WIDE // 2]
+    inputs = np.linspace(0, 1, 2 * width, dtype=np.float32).reshape(2, width)
+    latents = inputs[:, : width // 2]
     expected = {
         method: Expected(run_wide(method, rows)) for method, rows in ((Method.ENCODE, inputs), (Method.DECODE, latents))
     }
-    zeros, ones = (0.0,) * WIDE, (1.0,) * WIDE
+    zeros, ones = (0.0,) * width, (1.0,) * width
     return publish(
         root,
-        name="wide",
+        name=name,
+        version=version,
         files=make_files() | {"golden.npz": Golden(inputs, latents, expected).to_bytes()},
         operations=(Operation.ENCODE, Operation.DECODE),
-        input=InputSpec(size=WIDE),
-        latent=LatentSpec(size=WIDE // 2),
+        input=InputSpec(size=width),
+        latent=LatentSpec(size=width // 2),
         score=Score(kind="reconstruction_error", additive=False),
         statistics=FeatureStatistics(mean=zeros, standard_deviation=ones, minimum=zeros, maximum=ones),
     )

@@ -15,7 +15,7 @@ import pytest
 
 from bundle.calibration import Floats
 from bundle.operations import Method
-from bundle.read import Bundle
+from bundle.read import Bundle, read_bundle
 from service.engine import repository as module
 from service.engine.desired import NOTHING, Wish
 from service.engine.loaded import LoadedModel
@@ -59,11 +59,10 @@ async def test_while_a_new_version_is_made_ready_the_old_one_answers_and_then_th
     root: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     gate = Gate(step)
-    read = module.read_bundle
 
-    def read_bundle(folder: Path) -> Bundle:
+    def read(folder: Path) -> Bundle:
         gate.pass_through("read and verified", int(folder.name))
-        return read(folder)
+        return read_bundle(folder)
 
     def open_runtime(bundle: Bundle) -> Runtime:
         version = bundle.manifest.version
@@ -76,7 +75,7 @@ async def test_while_a_new_version_is_made_ready_the_old_one_answers_and_then_th
 
         return FakeRuntime(program)
 
-    monkeypatch.setattr(module, "read_bundle", read_bundle)
+    monkeypatch.setattr(module, "read_bundle", read)
     publish(root, version=1)
     async with repository_of(root, open_runtime) as repository:
         publish(root, version=2)
