@@ -36,6 +36,7 @@ __all__ = [
     "path_between",
     "range_warning",
     "reconstruct",
+    "reconstruction",
     "sample",
 ]
 
@@ -128,6 +129,13 @@ async def reconstruct(model: LoadedModel, inputs: Floats) -> Reconstructed:
         errors = np.vecdot(differences, differences) / np.float32(model.manifest.input.size)
     model.check_finite(errors)  # an output that is not finite has no finite error
     return Reconstructed(outputs, errors)
+
+
+async def reconstruction(model: LoadedModel, inputs: Floats) -> Floats:
+    """Reconstructions (n, d) alone."""
+    model.require(Operation.RECONSTRUCT)
+    (outputs,) = await model.run(Method.RECONSTRUCT, inputs)
+    return outputs
 
 
 async def denoise(model: LoadedModel, inputs: Floats) -> Floats:

@@ -57,11 +57,15 @@ def outputs_of(manifest: Manifest) -> list[TensorMetadata]:
         "is_anomaly": TensorMetadata(name="is_anomaly", datatype="BOOL", shape=[-1]),
         "anomaly_map": TensorMetadata(name="anomaly_map", datatype="FP32", shape=rows),
     }
-    missing = set() if manifest.score.additive else {"anomaly_map"}
-    missing |= set() if manifest.calibration is not None else {"p_value", "is_anomaly"}
-    return [
-        tensor for name, tensor in all_of_them.items() if OUTPUTS[name] in manifest.operations and name not in missing
-    ]
+    return [all_of_them[name] for name in _possible(manifest)]
+
+
+def _possible(manifest: Manifest) -> list[str]:
+    """The names of the outputs that a bundle can give."""
+    missing: tuple[str, ...] = () if manifest.score.additive else ("anomaly_map",)
+    missing += () if manifest.calibration is not None else ("p_value", "is_anomaly")
+    operations = manifest.operations
+    return [name for name, operation in OUTPUTS.items() if operation in operations and name not in missing]
 
 
 def wanted(request: InferRequest, manifest: Manifest) -> Wanted:
@@ -70,7 +74,7 @@ def wanted(request: InferRequest, manifest: Manifest) -> Wanted:
     Raises InvalidContent for names that mean nothing, OperationNotSupported for what this bundle cannot give.
     """
     parameters = request.parameters
-    possible = [tensor.name for tensor in outputs_of(manifest)]
+    possible = _possible(manifest)
     operation = parameters.get("operation", Operation.RECONSTRUCT.value)
     if operation not in list(DEFAULTS):
         raise _invalid(
@@ -112,7 +116,7 @@ async def run(model: LoadedModel, rows: Floats, asked: Wanted) -> list[Output]:
     names = [name for name, _ in asked.outputs]
     found: dict[str, npt.NDArray[Any]] = {}
     if "reconstruction" in names:
-        found["reconstruction"] = (await operations.reconstruct(model, rows)).outputs
+        found["reconstruction"] = await operations.reconstruction(model, rows)
     if "latent" in names:
         found["latent"] = (await operations.encode(model, rows)).latents
     if "denoised" in names:

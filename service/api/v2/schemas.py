@@ -35,7 +35,7 @@ class Tensor(BaseModel):
     """A tensor: its values follow in `data`, row by row, flat or nested, or after the JSON where
     `parameters.binary_data_size` says how many bytes they are."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
     name: str = Field(examples=["input"])
     shape: list[int] = Field(examples=[[1, 4]])
     datatype: Datatype = Field(examples=["FP32"])
@@ -46,7 +46,7 @@ class Tensor(BaseModel):
 class RequestedOutput(BaseModel):
     """An output that is wanted. `parameters.binary_data` asks for it after the JSON instead of in it."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
     name: str
     parameters: Parameters = Field(default_factory=dict)
 
@@ -59,6 +59,7 @@ class InferRequest(BaseModel):
     model_config = ConfigDict(
         strict=True,
         extra="forbid",
+        frozen=True,
         json_schema_extra={
             "examples": [
                 {

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ DTYPES = {
     "FP32": "<f4",
     "FP64": "<f8",
 }
+KEPT, MOST_KEPT_BYTES = 256, 1024
 DATATYPES = {"f4": "FP32", "f8": "FP64", "b1": "BOOL"}
 
 
@@ -61,7 +63,9 @@ def read_message(content: bytes, *, header_length: str | None) -> Message:
     length = int(header_length)
     if length > len(content):
         raise MalformedBody(f"Inference-Header-Content-Length says {length}, but the body has {len(content)} bytes")
-    return Message(_read(content[:length]), memoryview(content)[length:])
+    # In front of raw tensors clients send the same JSON again and again.
+    read = _read_again if length <= MOST_KEPT_BYTES else _read
+    return Message(read(content[:length]), memoryview(content)[length:])
 
 
 def rows_from(message: Message, spec: RowSpec) -> Floats:
@@ -116,6 +120,9 @@ def _read(content: bytes) -> InferRequest:
     return validate(InferRequest, load_json(content), strict=True)
 
 
+_read_again = lru_cache(maxsize=KEPT)(_read)
+
+
 def _from_json(tensor: Tensor, count: int, spec: RowSpec) -> Floats:
     if tensor.datatype == "FP16":
         raise _invalid("FP16 has no form in JSON: send it as binary data", "datatype")
@@ -141,8 +148,12 @@ def _from_bytes(tensor: Tensor, count: int, raw: memoryview, spec: RowSpec) -> F
         )
     if tensor.data is not None:
         raise _invalid("the values are binary data: there can be no `data` too", "data")
-    with np.errstate(over="ignore"):
-        rows = np.array(np.frombuffer(raw, dtype), dtype=np.float32).reshape(count, spec.size)
+    values = np.frombuffer(raw, dtype)
+    if tensor.datatype == "FP32":
+        rows = values.astype(np.float32).reshape(count, spec.size)
+    else:
+        with np.errstate(over="ignore"):
+            rows = values.astype(np.float32).reshape(count, spec.size)
     finite = np.isfinite(rows)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
