@@ -163,3 +163,11 @@ def test_a_revision_is_never_used_twice_though_an_older_file_is_put_back(state: 
     assert state.read() == first
     assert state.change("tiny", lambda wish: wish.pin(4)).revision == 4
     worker.close()
+
+
+def test_the_example_in_the_docs_is_a_state(state: StateFile) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "repository.md").read_text()
+    (state.folder / STATE_FILE).write_text(text.partition("```json\n")[2].partition("```")[0])
+    assert state.read() == Desired(
+        revision=7, models={"fashion-conv": Wish(unloaded=True), "fashion-vae": Wish(pinned=2)}
+    )
