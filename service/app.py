@@ -121,5 +121,7 @@ def _load(proven: Proven, settings: Settings) -> LoadedModel:
         proven,
         max_batch_rows=settings.max_batch_rows,
         max_pending_rows=settings.max_pending_rows,
+        max_pending_bytes=settings.max_pending_bytes,
+        stall_seconds=settings.stall_seconds,
         inline_seconds=settings.inline_ms / 1000,
     )

@@ -9,13 +9,16 @@ from typing import ClassVar, NamedTuple
 
 __all__ = [
     "BodyTooLarge",
+    "DeadlineExceeded",
     "DeviceUnavailable",
     "Draining",
     "Fault",
+    "HeadTooLarge",
     "InternalError",
     "InvalidContent",
     "LineTooLong",
     "MalformedBody",
+    "MalformedField",
     "MethodNotAllowed",
     "ModelLoading",
     "NoStateKept",
@@ -23,8 +26,10 @@ __all__ = [
     "NotCalibrated",
     "NotFound",
     "OperationNotSupported",
+    "OutOfMemory",
     "Overloaded",
     "PinnedVersionUnavailable",
+    "RequestTooSlow",
     "ServiceError",
     "StateDamaged",
     "StateUnavailable",
@@ -74,6 +79,12 @@ class MalformedBody(ServiceError):
     status, slug, title = 400, "malformed-body", "Malformed body"
 
 
+class MalformedField(ServiceError):
+    """A field of the request's head has a value that it cannot have; the text says what it may be."""
+
+    status, slug, title = 400, "malformed-field", "Malformed field"
+
+
 class NotFound(ServiceError):
     """There is nothing at this path. `/docs` lists what there is."""
 
@@ -109,6 +120,13 @@ class NotAcceptable(ServiceError):
     are images, and codes and scores never are."""
 
     status, slug, title = 406, "not-acceptable", "Not acceptable"
+
+
+class RequestTooSlow(ServiceError):
+    """The head of the request, or its body, did not come in `DIABOLO_RECEIVE_SECONDS`; a body may take a second more
+    for every 16 KiB. The connection is closed. Streams may take as long as they like."""
+
+    status, slug, title = 408, "request-too-slow", "Request too slow"
 
 
 class OperationNotSupported(ServiceError):
@@ -182,6 +200,12 @@ class InvalidContent(ServiceError):
     status, slug, title = 422, "invalid-content", "Invalid content"
 
 
+class HeadTooLarge(ServiceError):
+    """The fields of the request's head have more bytes than are read. The connection is closed."""
+
+    status, slug, title = 431, "head-too-large", "Head too large"
+
+
 class InternalError(ServiceError):
     """A fault of the service, not of the request. The log has the cause under the same `request_id`."""
 
@@ -195,9 +219,17 @@ class ModelLoading(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """The bundle's queue is full. Try again after the number of seconds in `Retry-After`."""
+    """The bundle's queue is full, by rows or by bytes, or as many bytes of bodies are held as may be. Nothing was done.
+    Try again after the number of seconds in `Retry-After`."""
 
     status, slug, title = 503, "overloaded", "Overloaded"
+
+
+class OutOfMemory(ServiceError):
+    """The device has no memory for these rows just now, not even one by one. Others in the same forward pass were
+    answered."""
+
+    status, slug, title = 503, "out-of-memory", "Out of memory"
 
 
 class Draining(ServiceError):
@@ -217,6 +249,13 @@ class StateUnavailable(ServiceError):
     """The file of pins and unloads cannot be read or written at the moment; the text says why."""
 
     status, slug, title = 503, "state-unavailable", "State unavailable"
+
+
+class DeadlineExceeded(ServiceError):
+    """The answer was not there within the milliseconds of the request's `Request-Timeout-Ms` field or, without one, of
+    `DIABOLO_REQUEST_TIMEOUT_MS`. What had not been computed by then never will be."""
+
+    status, slug, title = 504, "deadline-exceeded", "Deadline exceeded"
 
 
 class DeviceUnavailable(Exception):

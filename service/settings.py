@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     state_dir: Path | None = Field(None, description="the folder that keeps pins and unloads; none: they are refused")
     strict: bool = Field(False, description="a refused bundle at start is fatal")
     max_body_bytes: int = Field(32 * 2**20, gt=0, description="the largest body that is read, in bytes")
+    max_bodies_bytes: int = Field(
+        2**27, gt=0, description="the most bytes of large bodies that a process holds at a time; past it: 503"
+    )
     max_line_bytes: int = Field(2**20, gt=0, description="the longest line of a stream, in bytes")
     compress_bytes: int = Field(
         16_384,
@@ -55,6 +58,18 @@ class Settings(BaseSettings):
         description="forward passes measured to take less than so many milliseconds run on the event loop; 0: none",
     )
     max_pending_rows: int = Field(8192, gt=0, description="the most rows that wait for one bundle; past it: 503")
+    max_pending_bytes: int = Field(
+        2**27, gt=0, description="the most bytes that the rows that wait for one bundle have; past it: 503"
+    )
+    request_timeout_ms: int = Field(
+        0, ge=0, description="requests that do not say Request-Timeout-Ms have so many milliseconds; 0: no end"
+    )
+    receive_seconds: float = Field(
+        30.0, gt=0, description="seconds that a request may take to come; a body has one more for every 16 KiB"
+    )
+    stall_seconds: float = Field(
+        30.0, gt=0, description="a bundle whose forward pass has not come back for so many seconds is not ready"
+    )
     drain_delay: float = Field(
         0, ge=0, description="seconds between turning not ready on SIGTERM and refusing new connections"
     )
@@ -82,6 +97,8 @@ class Settings(BaseSettings):
     def _agrees(self) -> Self:
         if self.runtime == "onnx" and self.device.startswith("cuda"):
             raise ValueError("DIABOLO_RUNTIME=onnx runs on the CPU alone: use auto, or DIABOLO_DEVICE=cpu")
+        if self.max_body_bytes > self.max_bodies_bytes:
+            raise ValueError("DIABOLO_MAX_BODY_BYTES must not exceed DIABOLO_MAX_BODIES_BYTES")
         if self.max_rows > self.max_pending_rows:
             raise ValueError("DIABOLO_MAX_ROWS must not exceed DIABOLO_MAX_PENDING_ROWS")
         return self

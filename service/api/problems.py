@@ -48,6 +48,7 @@ router = APIRouter()
 # For each error a sentence as the service would write it, for the OpenAPI page.
 EXAMPLE_DETAILS = {
     "malformed-body": "the body is not JSON: unexpected end of data: line 1 column 12 (char 11)",
+    "malformed-field": "Request-Timeout-Ms must be a whole number of milliseconds from 1 on, such as 250",
     "not-found": "there is nothing at this path; /docs lists what there is",
     "unknown-model": "no model is called 'pump'; served here: fashion-vae, pumps",
     "unknown-version": "pumps has no version '9'; it has 1, 2",
@@ -71,6 +72,10 @@ EXAMPLE_DETAILS = {
     "internal-error": "the service failed; its log has the cause under this request_id",
     "model-loading": "the bundles are still being loaded",
     "overloaded": "8192 rows are waiting and at most 8192 may",
+    "deadline-exceeded": "the answer was not there within 250 ms",
+    "head-too-large": "the request's head has more than the 65536 bytes that are read",
+    "out-of-memory": "memory does not suffice for these rows at the moment",
+    "request-too-slow": "the body did not come in time: 1024 bytes of it in 30 s",
     "draining": "this bundle takes no new work",
 }
 

@@ -31,7 +31,7 @@ from service.api.requests import Call, parameters_from
 from service.codecs.ndjson import Line, LineSplitter, rows_from_lines
 from service.codecs.rows import RowSpec
 from service.engine.loaded import LoadedModel
-from service.errors import Draining, InternalError, InvalidContent, Overloaded, ServiceError
+from service.errors import Draining, InternalError, InvalidContent, OutOfMemory, Overloaded, ServiceError
 from service.operations import range_warning
 from service.settings import Settings
 
@@ -182,7 +182,7 @@ class RowStream:
     async def _results(self, rows: Floats) -> list[bytes | ServiceError]:
         """What is to be said about each row. Waits where a request would be refused for want of room."""
         while True:
-            await self.model.batcher.room(len(rows))
+            await self.model.batcher.room(rows)
             try:
                 answer = await self.adapter.carry_out(self.model, Call(self.parameters, {self.tensor: rows}), len(rows))
             except Overloaded:
@@ -193,7 +193,7 @@ class RowStream:
                     return [problem]
                 half = len(rows) // 2
                 return await self._results(rows[:half]) + await self._results(rows[half:])
-            except InternalError as problem:
+            except (InternalError, OutOfMemory) as problem:
                 return [problem] * len(rows)
             write = partial(self._members, answer, rows)
             return await asyncio.to_thread(write) if answer.size > LARGE_ANSWER_NUMBERS else write()

@@ -1,5 +1,6 @@
 """A bundle in memory, proven on its device and ready to answer."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from bundle.golden import Golden
 from bundle.manifest import Manifest
 from bundle.operations import Method, Operation
 from bundle.read import Bundle
-from service.engine.batcher import Batcher
+from service.engine.batcher import UNBOUNDED, Batcher
+from service.engine.deadline import DEADLINE
 from service.engine.runtimes import OpenRuntime, Runtime
 from service.errors import InvalidContent, OperationNotSupported
 
@@ -72,7 +74,14 @@ class LoadedModel:
     """A proven bundle behind its batcher. Must be made on the event loop that will use it."""
 
     def __init__(
-        self, proven: Proven, *, max_batch_rows: int, max_pending_rows: int, inline_seconds: float = 0
+        self,
+        proven: Proven,
+        *,
+        max_batch_rows: int,
+        max_pending_rows: int,
+        max_pending_bytes: int = UNBOUNDED,
+        stall_seconds: float = math.inf,
+        inline_seconds: float = 0,
     ) -> None:
         self.manifest: Manifest = proven.bundle.manifest
         self.digest: str = proven.bundle.digest
@@ -86,6 +95,8 @@ class LoadedModel:
             proven.runtime.run,
             max_batch_rows=max_batch_rows,
             max_pending_rows=max_pending_rows,
+            max_pending_bytes=max_pending_bytes,
+            stall_seconds=stall_seconds,
             inline_rows=max(
                 (n for n, seconds in proven.forward_seconds.items() if seconds < inline_seconds), default=0
             ),
@@ -108,10 +119,10 @@ class LoadedModel:
     async def run(self, method: Method, rows: Floats, *, checked: bool = True) -> tuple[Floats, ...]:
         """The arrays that `method` returns for rows (n, width), C-contiguous and, if `checked`, all finite.
 
-        Raises Overloaded, Draining or InternalError; InvalidContent when these rows, not their neighbours in the
-        batch, are so large that the arithmetic overflows.
+        Raises what the batcher does, by the deadline of the request under way; InvalidContent when these rows, not
+        their neighbours in the batch, are so large that the arithmetic overflows.
         """
-        outputs = await self.batcher.submit(method, rows)
+        outputs = await self.batcher.submit(method, rows, deadline=DEADLINE.get())
         if checked:
             self.check_finite(*outputs)
         # A program may return part of a larger array, which not every writer of answers can write.

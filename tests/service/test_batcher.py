@@ -179,7 +179,6 @@ class Broken(BaseException):
 
 FAULTS = [
     RuntimeError("secret"),
-    MemoryError("secret"),
     StopIteration("secret"),
     Broken("secret"),
     SystemExit("secret"),

@@ -170,3 +170,14 @@ def test_a_whole_run_imports_no_torch(root: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines() == ["onnxruntime_onnx", "onnxruntime"]
+
+
+def test_a_want_of_memory_is_pythons_memory_error(root: Path) -> None:
+    nodes = [
+        make_node("Constant", [], ["many"], value_ints=[1 << 44, 1]),
+        make_node("Expand", ["rows", "many"], ["vast"]),
+        make_node("MatMul", ["vast", "half"], ["encode"]),
+    ]
+    runtime = OnnxRuntime(onnx_bundle(root, encode=serialised(graph_of(Method.ENCODE, nodes=nodes))))
+    with pytest.raises(MemoryError):
+        runtime.run(Method.ENCODE, rows_of(1))

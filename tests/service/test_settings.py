@@ -20,15 +20,20 @@ def test_the_names_are_pinned_because_deployments_depend_on_them() -> None:
         "inline_ms",
         "log_level",
         "max_batch_rows",
+        "max_bodies_bytes",
         "max_body_bytes",
         "max_line_bytes",
+        "max_pending_bytes",
         "max_pending_rows",
         "max_pixels",
         "max_rows",
         "models_dir",
         "poll_seconds",
         "port",
+        "receive_seconds",
+        "request_timeout_ms",
         "runtime",
+        "stall_seconds",
         "state_dir",
         "strict",
         "workers",
@@ -124,6 +129,11 @@ def test_all_faults_are_named_at_once_and_no_value_is_repeated(monkeypatch: pyte
         ("max_pixels", "0", "1"),
         ("max_batch_rows", "0", "1"),
         ("max_pending_rows", "0", "4096"),
+        ("max_pending_bytes", "0", "1"),
+        ("request_timeout_ms", "-1", "0"),
+        ("request_timeout_ms", "0.5", "1"),
+        ("receive_seconds", "0", "0.5"),
+        ("stall_seconds", "0", "0.5"),
         ("drain_delay", "-0.1", "0"),
         ("drain_seconds", "-1", "0"),
         ("strict", "maybe", "true"),
@@ -148,6 +158,12 @@ def test_a_request_that_is_allowed_must_fit_into_the_queue() -> None:
     assert Settings(max_rows=10, max_pending_rows=10).max_rows == 10
     with pytest.raises(ValidationError, match="DIABOLO_MAX_ROWS must not exceed DIABOLO_MAX_PENDING_ROWS"):
         Settings(max_rows=11, max_pending_rows=10)
+
+
+def test_a_body_that_is_allowed_must_fit_into_what_is_held_at_a_time() -> None:
+    assert Settings(max_body_bytes=10, max_bodies_bytes=10).max_bodies_bytes == 10
+    with pytest.raises(ValidationError, match="DIABOLO_MAX_BODY_BYTES must not exceed DIABOLO_MAX_BODIES_BYTES"):
+        Settings(max_body_bytes=11, max_bodies_bytes=10)
 
 
 def test_settings_never_change() -> None:

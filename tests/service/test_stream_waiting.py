@@ -105,7 +105,7 @@ async def test_those_who_wait_for_room_leave_half_of_the_queue_to_requests() -> 
     program.hold()
 
     async def patient() -> None:
-        await batcher.room(2)
+        await batcher.room(rows_of(1, 2))
         await batcher.submit(Method.ENCODE, rows_of(1, 2))
 
     waiting = [asyncio.create_task(patient()) for _ in range(10)]
@@ -119,12 +119,12 @@ async def test_those_who_wait_for_room_leave_half_of_the_queue_to_requests() -> 
     program.release()
     await asyncio.gather(request, *waiting)
     await batcher.close(5)
-    await batcher.room(1000)  # returns: nothing is taken any more
+    await batcher.room(rows_of(*range(1000)))  # returns: nothing is taken any more
 
 
 @pytest.mark.parametrize("ends", ["closed", "broken"])
 async def test_those_who_wait_for_room_hear_of_the_end(ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fault() -> None:
+    def fault(_: int) -> None:
         raise RuntimeError("a fault of the batcher itself")
 
     program = Program()
@@ -132,7 +132,7 @@ async def test_those_who_wait_for_room_hear_of_the_end(ends: str, monkeypatch: p
     program.hold()
     first = asyncio.create_task(batcher.submit(Method.ENCODE, rows_of(1, 2)))
     await program.entered()
-    waiting = asyncio.create_task(batcher.room(4))
+    waiting = asyncio.create_task(batcher.room(rows_of(*range(4))))
     await asyncio.sleep(0)
     assert not waiting.done()
     if ends == "closed":
@@ -141,7 +141,7 @@ async def test_those_who_wait_for_room_hear_of_the_end(ends: str, monkeypatch: p
         program.release()
         await closing
     else:
-        monkeypatch.setattr(batcher, "_take", fault)
+        monkeypatch.setattr(batcher.queue, "take", fault)
         program.release()
         await waiting
         assert not batcher.alive

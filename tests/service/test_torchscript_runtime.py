@@ -202,3 +202,46 @@ async def test_the_whole_app_serves_a_real_program(root: Path, program: bytes) -
             response = await client.post(f"/v1/models/tiny/{operation}", json={field: sent.tolist()})
             assert response.status_code == 200, response.text
             np.testing.assert_allclose(response.json()[name], run(method, sent)[0], rtol=1e-6)
+
+
+class Greedy(Tiny):
+    """Takes 64 TiB for each row."""
+
+    @torch.jit.export
+    def encode(self, x: Tensor) -> Tensor:
+        return x[:, :2] + torch.zeros(len(x) << 44)[:1]
+
+
+def test_a_want_of_memory_is_pythons_memory_error(root: Path) -> None:
+    runtime = TorchScriptRuntime(bundle_of(root, scripted(Greedy())), device=CPU)
+    with pytest.raises(MemoryError):
+        runtime.run(Method.ENCODE, rows_of(1))
+    runtime.run(Method.DECODE, rows_of(1)[:, :2])
+
+
+class Raising(nn.Module):
+    """Fails on what is not there for a test: a GPU."""
+
+    def __init__(self, error: RuntimeError) -> None:
+        super().__init__()
+        self.error = error
+
+    def encode(self, _: Tensor) -> Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), MemoryError),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), MemoryError),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), RuntimeError),
+    ],
+)
+def test_cuda_without_memory_is_too_and_its_other_errors_are_not(
+    root: Path, program: bytes, error: RuntimeError, found: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = TorchScriptRuntime(bundle_of(root, program), device=CPU)
+    monkeypatch.setattr(runtime, "_program", Raising(error))
+    with pytest.raises(found):
+        runtime.run(Method.ENCODE, rows_of(1))

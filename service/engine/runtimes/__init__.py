@@ -24,7 +24,8 @@ class Runtime(Protocol):
         ...
 
     def run(self, method: Method, rows: Floats) -> tuple[Floats, ...]:
-        """The arrays that `method` returns for rows of shape (n, width): float32, n rows each."""
+        """The arrays that `method` returns for rows of shape (n, width): float32, n rows each. Raises MemoryError where
+        memory does not suffice for so many."""
         ...
 
 

@@ -9,6 +9,7 @@ from bundle.errors import ProgramInvalid
 from bundle.manifest import WEIGHTS_FILE, onnx_file
 from bundle.operations import Method
 from bundle.read import Bundle
+from service.engine.runtimes.memory import lacks_memory
 
 __all__ = ["OnnxRuntime"]
 
@@ -33,9 +34,15 @@ class OnnxRuntime:
         }
 
     def run(self, method: Method, rows: Floats) -> tuple[Floats, ...]:
-        """The arrays that `method` returns for rows of shape (n, width): float32, n rows each."""
+        """The arrays that `method` returns for rows of shape (n, width): float32, n rows each. Raises MemoryError where
+        memory does not suffice for so many."""
         session, given = self._graphs[method]
-        return tuple(session.run(None, {given: rows}))
+        try:
+            return tuple(session.run(None, {given: rows}))
+        except Exception as error:  # its errors have no class in common
+            if lacks_memory(error):
+                raise MemoryError(f"{len(rows)} rows are too many for the memory there is") from error
+            raise
 
 
 def _open(name: str, graph: bytes, weights: bytes) -> tuple[onnxruntime.InferenceSession, str]:

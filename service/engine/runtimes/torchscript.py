@@ -10,6 +10,7 @@ from bundle.manifest import TORCHSCRIPT_FILE
 from bundle.operations import Method
 from bundle.read import Bundle
 from bundle.torchscript import silence_deprecation
+from service.engine.runtimes.memory import lacks_memory
 from service.errors import DeviceUnavailable
 
 __all__ = ["TorchScriptRuntime", "resolve_device"]
@@ -62,8 +63,14 @@ class TorchScriptRuntime:
         return str(self._device)
 
     def run(self, method: Method, rows: Floats) -> tuple[Floats, ...]:
-        """The arrays that `method` returns for rows of shape (n, width): float32, n rows each."""
-        with torch.inference_mode():
-            batch = torch.from_numpy(rows if rows.flags.writeable else rows.copy()).to(self._device)
-            output = getattr(self._program, method.value)(batch)
-            return tuple(part.cpu().numpy() for part in (output if isinstance(output, tuple) else (output,)))
+        """The arrays that `method` returns for rows of shape (n, width): float32, n rows each. Raises MemoryError where
+        the device's memory does not suffice for so many."""
+        try:
+            with torch.inference_mode():
+                batch = torch.from_numpy(rows if rows.flags.writeable else rows.copy()).to(self._device)
+                output = getattr(self._program, method.value)(batch)
+                return tuple(part.cpu().numpy() for part in (output if isinstance(output, tuple) else (output,)))
+        except RuntimeError as error:  # torch.OutOfMemoryError is one; raised within a program it is any
+            if lacks_memory(error):
+                raise MemoryError(f"{len(rows)} rows are too many for the memory of {self._device}") from error
+            raise

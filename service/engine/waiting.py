@@ -1,0 +1,124 @@
+"""Rows that wait for a forward pass: how many may, in what order they go, and how long that takes."""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from bundle.calibration import Floats
+from bundle.operations import Method
+from service.errors import DeadlineExceeded, Overloaded
+
+__all__ = ["Entry", "Outputs", "Queue"]
+
+Outputs = tuple[Floats, ...]
+
+
+class Entry(NamedTuple):
+    """Rows that wait, and the future that their outputs will be set on. The entry owns its reply. After `deadline`, by
+    the batcher's clock, nobody wants it."""
+
+    method: Method
+    rows: Floats
+    future: "asyncio.Future[Outputs]"
+    deadline: float | None = None
+
+    @property
+    def key(self) -> tuple[Method, tuple[int, ...]]:
+        """Entries of equal keys can share a forward pass."""
+        return self.method, self.rows.shape[1:]
+
+
+class Queue:
+    """Entries in order, and the bounds of all rows that were accepted and are not answered yet."""
+
+    def __init__(self, *, max_rows: int, max_bytes: int, clock: Callable[[], float]) -> None:
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self.entries: deque[Entry] = deque()
+        """Those that wait, in order."""
+        self._rows_per_second = math.inf
+        self._freed = asyncio.Event()
+        self.rows = self.bytes = 0
+        """Accepted and not answered yet."""
+        self.refused_for_rows = self.refused_for_bytes = 0
+        """Requests that a bound has refused."""
+        self.dropped = self.expired = 0
+        """Entries that were never run: their clients had gone, or their deadlines had passed."""
+
+    def accept(self, rows: Floats) -> None:
+        """These rows count from here on, until `release`. Raises Overloaded where a bound forbids them; an idle queue
+        takes what is larger than its bounds."""
+        if self.rows:
+            if self.rows + len(rows) > self._max_rows:
+                self.refused_for_rows += 1
+                raise self._overloaded(f"{self.rows} rows are waiting and at most {self._max_rows} may")
+            if self.bytes + rows.nbytes > self._max_bytes:
+                self.refused_for_bytes += 1
+                raise self._overloaded(f"rows of {self.bytes} bytes are waiting and at most {self._max_bytes} may")
+        self.rows += len(rows)
+        self.bytes += rows.nbytes
+
+    def release(self, rows: Floats) -> None:
+        """These rows count no longer."""
+        self.rows -= len(rows)
+        self.bytes -= rows.nbytes
+        self._freed.set()
+
+    async def room(self, rows: Floats, *, open_still: Callable[[], bool]) -> None:
+        """These rows would be taken now and leave half of the queue free, or it is not open any more."""
+        while (
+            open_still()
+            and self.rows
+            and (self.rows + len(rows) > self._max_rows // 2 or self.bytes + rows.nbytes > self._max_bytes // 2)
+        ):
+            self._freed.clear()
+            await self._freed.wait()
+
+    def wake(self) -> None:
+        """Those who wait for room look again."""
+        self._freed.set()
+
+    def take(self, most: int) -> list[Entry]:
+        """The entries at the head that fit into one batch of at most so many rows. Those that nobody wants any more are
+        dropped: their clients have gone, or their deadlines have passed."""
+        batch: list[Entry] = []
+        rows = 0
+        while self.entries:
+            entry = self.entries[0]
+            if self._unwanted(entry):
+                self.entries.popleft()
+                continue
+            if batch and (entry.key != batch[0].key or rows + len(entry.rows) > most):
+                break
+            batch.append(self.entries.popleft())
+            rows += len(entry.rows)
+        return batch
+
+    def fail(self, error: Exception) -> None:
+        """Nobody waits any more; all who did have this error."""
+        while self.entries:
+            entry = self.entries.popleft()
+            if not entry.future.done():
+                entry.future.set_exception(error)
+        self._freed.set()
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """The drain rate follows recent batches, so that Retry-After tells the truth after a change of load."""
+        rate = rows / max(seconds, 1e-6)
+        self._rows_per_second = rate if math.isinf(self._rows_per_second) else 0.8 * self._rows_per_second + 0.2 * rate
+
+    def _unwanted(self, entry: Entry) -> bool:
+        if entry.future.done():
+            self.dropped += 1
+            return True
+        if entry.deadline is not None and entry.deadline <= self._clock():
+            self.expired += 1
+            entry.future.set_exception(DeadlineExceeded("the deadline passed before this request's turn came"))
+            return True
+        return False
+
+    def _overloaded(self, detail: str) -> Overloaded:
+        return Overloaded(detail, retry_after=max(1, math.ceil(self.rows / self._rows_per_second)))
