@@ -22,6 +22,7 @@ IDLE_SECONDS = 3.0
 PATIENCE_SECONDS = 30.0
 # Timers of the event loop have whole milliseconds. What a request was late by the clock's coarseness is not counted.
 TICK_SECONDS = 0.001
+MOST_AT_ONCE = 8_000
 
 
 class Client:
@@ -35,6 +36,8 @@ class Client:
         self.latest = 0.0
         """How late, in seconds, the latest question was sent: this client's own fault."""
         self.opened = 0
+        self.surprises = 0
+        """Lost questions whose connection was not `doomed`."""
         self._port = port
         self._fresh_every = fresh_every
         self._asked = 0
@@ -50,6 +53,12 @@ class Client:
         now = time.monotonic()
         self.latest = max(self.latest, now - due)
         self._asked += 1
+        if len(self.busy) >= MOST_AT_ONCE:
+            self.surprises += 1
+            self.tally.add(due, 0, Verdict.LOST, f"not sent: {MOST_AT_ONCE} were under way")
+            if done is not None:
+                done()
+            return
         fresh = self._fresh_every > 0 and self._asked % self._fresh_every == 0
         connection = None if fresh else self._reusable(now)
         if connection is None:
@@ -110,7 +119,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, client: Client) -> None:
         self.sent = self.idle_since = 0.0
-        self.last = False
+        self.last = self.doomed = False
         self._client = client
         self._question: Question | None = None
         self._due = 0.0
@@ -166,7 +175,8 @@ class Connection(asyncio.Protocol):
     def lose(self, reason: str) -> None:
         """The question, if there is one, has no answer."""
         if self._question is not None:
-            self._conclude(Verdict.LOST, reason, reusable=False)
+            self._client.surprises += not self.doomed
+            self._conclude(Verdict.LOST, reason + (", as foreseen" if self.doomed else ""), reusable=False)
             if self._transport is not None:
                 self._transport.abort()
 

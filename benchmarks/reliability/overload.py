@@ -68,7 +68,7 @@ async def _phase(
     start, spent = time.monotonic(), time.process_time()
     load = asyncio.create_task(by_the_clock(client, order, rate=rate, seconds=seconds, seed=round(start)))
     memory = [0.0, 0.0]
-    pids = [service.pid, *service.workers()]
+    pids = service.processes()
     while not load.done():
         held = sum(Usage.of(pid).memory for pid in pids)
         half = int(time.monotonic() > start + seconds / 2)
@@ -88,9 +88,9 @@ def outcome(phases: Sequence[Phase], setting: str) -> Outcome:
     bad = sum(phase.tally.count(verdict) for phase in phases for verdict in (Verdict.LOST, Verdict.WRONG))
     return Outcome(
         setting=f"{setting}. Every request has a deadline of {DEADLINE_SECONDS:g} s (`Request-Timeout-Ms`), and "
-        "goodput is right answers within it. Load by the clock, in multiples of what 16 clients get that wait for their "
-        f"answers: phases of {STEP_SECONDS:g} s with a pause after each, then without one half of it, {TIMES:g} times as "
-        f"much for {OVERLOAD_SECONDS:g} s, and half again",
+        "goodput is right answers within it. Load by the clock, in multiples of what 16 clients get that wait for "
+        f"their answers: phases of {STEP_SECONDS:g} s with a pause after each, then without one half of it, {TIMES:g} "
+        f"times as much for {OVERLOAD_SECONDS:g} s, and half again",
         checks=(
             Check(
                 what=f"goodput at {TIMES:g} times saturation / its peak",

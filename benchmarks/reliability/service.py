@@ -60,6 +60,10 @@ class Service:
         """Process ids, the oldest first."""
         return sorted(descendants(self.pid), key=lambda pid: (_started(pid), pid))
 
+    def processes(self) -> list[int]:
+        """The supervisor and its workers."""
+        return [self.pid, *self.workers()]
+
     def wait_until_ready(self, workers: int) -> None:
         """So many workers serve everything that is in the folder. Raises RuntimeError after a minute."""
         end = time.monotonic() + START_SECONDS
