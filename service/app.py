@@ -9,6 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
+from service.api.bodies import Bodies
 from service.api.catalog import catalog_router
 from service.api.compression import Compression
 from service.api.direct import DirectApp, DirectRoute
@@ -91,10 +92,16 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     app.state.administration = administration
     app.state.draining = False
     app.state.stopping = stopping
-    operations = operations_router(repository, settings, stopping=stopping)
-    inference = v2_router(repository, settings, lambda: bool(app.state.draining))
+    bodies = Bodies(
+        max_bytes=settings.max_body_bytes,
+        max_held_bytes=settings.max_bodies_bytes,
+        seconds=settings.receive_seconds,
+    )
+    app.state.bodies = bodies
+    operations = operations_router(repository, settings, bodies=bodies, stopping=stopping)
+    inference = v2_router(repository, settings, bodies=bodies, draining=lambda: bool(app.state.draining))
     direct = [route for route in (*operations.routes, *inference.routes) if isinstance(route, DirectRoute)]
-    app.shorten(direct, compress_bytes=settings.compress_bytes)
+    app.shorten(direct, compress_bytes=settings.compress_bytes, bodies=bodies, timeout_ms=settings.request_timeout_ms)
     if settings.compress_bytes:
         app.add_middleware(Compression, min_bytes=settings.compress_bytes)
     app.add_middleware(RequestId)
@@ -103,7 +110,7 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     app.include_router(catalog_router(repository))
     app.include_router(health_router(repository, administration, lambda: bool(app.state.draining)))
     app.include_router(inference)
-    app.include_router(repository_router(repository, administration, settings))
+    app.include_router(repository_router(repository, administration, bodies=bodies))
     app.include_router(problems_router)
 
     add_docs_page(app)

@@ -1,6 +1,6 @@
 """Routes whose endpoints take the request as it is, and the short way to them."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -9,7 +9,9 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from service.api.bodies import Bodies
 from service.api.compression import packing
+from service.api.deadlines import timeout_of, within
 from service.api.posted import Posted
 from service.api.problems import refusal, refusal_of_bug
 from service.api.rendered import Rendered
@@ -30,8 +32,8 @@ class DirectRoute(APIRoute):
         endpoint = self.endpoint
 
         async def handle(request: Request) -> Response:
-            response: Response = await endpoint(Posted.of(request), **request.path_params)
-            return response
+            app: DirectApp = request.app
+            return await app.respond(endpoint, Posted.of(request), request.path_params)
 
         return handle
 
@@ -64,9 +66,19 @@ class DirectApp(FastAPI):
         super().__init__(**options)
         self.shorten((), compress_bytes=0)
 
-    def shorten(self, routes: Iterable[DirectRoute], *, compress_bytes: int) -> None:
+    def shorten(
+        self,
+        routes: Iterable[DirectRoute],
+        *,
+        compress_bytes: int,
+        bodies: Bodies | None = None,
+        timeout_ms: int = 0,
+    ) -> None:
         """From here on there is a short way to these routes, whose answers in JSON of `compress_bytes` or more are
-        compressed as the client likes best; 0: none."""
+        compressed as the client likes best; 0: none. Requests that give themselves no time have `timeout_ms`; 0: no
+        end. What is held of their bodies, `bodies` hold no more when they are answered."""
+        self._bodies = bodies
+        self._timeout_ms = timeout_ms
         self._compress_bytes = compress_bytes
         self._shapes: dict[int, _Shape] = {}
         for route in routes:
@@ -95,11 +107,22 @@ class DirectApp(FastAPI):
         values = {name: segments[place] for place, name in shape.parameters.items()}
         return _Target(endpoint, values) if all(values.values()) else None
 
+    async def respond(self, endpoint: Endpoint, request: Posted, values: Mapping[str, Any]) -> Response:
+        """What the endpoint answers, in the time that the request has. Raises what it raises; DeadlineExceeded at the
+        end of that time, MalformedField where it cannot be read."""
+        try:
+            if milliseconds := timeout_of(request, otherwise=self._timeout_ms):
+                return await within(milliseconds, endpoint(request, **values))
+            return await endpoint(request, **values)
+        finally:
+            if request.held_bytes and self._bodies is not None:
+                self._bodies.release(request)
+
     async def _answer(self, target: _Target, scope: Scope, receive: Receive, send: Send) -> None:
         identity = identify(scope)
         request = Posted(scope, receive)
         try:
-            response = await target.endpoint(request, **target.values)
+            response = await self.respond(target.endpoint, request, target.values)
         except ServiceError as error:
             response = refusal(scope, error)
         except ClientDisconnect:

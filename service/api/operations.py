@@ -11,14 +11,10 @@ from fastapi import APIRouter, Response
 from bundle.operations import Operation
 from service.api.adapters import ADAPTERS, Adapter
 from service.api.answers import SINGULAR, render
+from service.api.bodies import Bodies
+from service.api.deadlines import PARAMETER
 from service.api.direct import DirectRoute
-from service.api.limits import (
-    LARGE_ANSWER_NUMBERS,
-    LARGE_BODY_BYTES,
-    LARGE_DRAWN_PIXELS,
-    LARGE_READ_PIXELS,
-    read_body,
-)
+from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES, LARGE_DRAWN_PIXELS, LARGE_READ_PIXELS
 from service.api.media import Media, answer_media, body_media, is_stream
 from service.api.posted import Posted
 from service.api.problems import problem_responses
@@ -29,16 +25,20 @@ from service.engine.loaded import LoadedModel
 from service.engine.repository import Repository
 from service.errors import (
     BodyTooLarge,
+    DeadlineExceeded,
     Draining,
     InvalidContent,
     LineTooLong,
     MalformedBody,
+    MalformedField,
     ModelLoading,
     NotAcceptable,
     NotCalibrated,
     OperationNotSupported,
+    OutOfMemory,
     Overloaded,
     PinnedVersionUnavailable,
+    RequestTooSlow,
     TooManyPixels,
     TooManyRows,
     UnknownModel,
@@ -50,20 +50,27 @@ from service.settings import Settings
 __all__ = ["operations_router"]
 
 
-def operations_router(repository: Repository, settings: Settings, *, stopping: asyncio.Event) -> APIRouter:
+def operations_router(
+    repository: Repository, settings: Settings, *, bodies: Bodies, stopping: asyncio.Event
+) -> APIRouter:
     """A path for each operation, on a bundle's newest version and on a named one. Streams end once `stopping`."""
     router = APIRouter(prefix="/v1/models/{name}", tags=["operations"], route_class=DirectRoute)
     for adapter in ADAPTERS:
         for versioned in (False, True):
             router.add_api_route(
                 f"{'/versions/{version}' if versioned else ''}/{adapter.operation.path}",
-                _endpoint(partial(_respond, adapter, settings, stopping), adapter, repository, versioned=versioned),
+                _endpoint(
+                    partial(_respond, adapter, settings, bodies, stopping), adapter, repository, versioned=versioned
+                ),
                 methods=["POST"],
                 operation_id=f"{adapter.operation}{'_version' if versioned else ''}",
                 summary=adapter.summary + (" (by a named version)" if versioned else ""),
                 response_class=Response,
                 responses={200: _answer_schema(adapter), **_problems(adapter)},
-                openapi_extra={"parameters": _query_schema(adapter), "requestBody": _body_schema(adapter)},
+                openapi_extra={
+                    "parameters": [PARAMETER, *_query_schema(adapter)],
+                    "requestBody": _body_schema(adapter),
+                },
             )
     return router
 
@@ -87,13 +94,18 @@ def _endpoint(
 
 
 async def _respond(
-    adapter: Adapter[Any], settings: Settings, stopping: asyncio.Event, request: Posted, model: LoadedModel
+    adapter: Adapter[Any],
+    settings: Settings,
+    bodies: Bodies,
+    stopping: asyncio.Event,
+    request: Posted,
+    model: LoadedModel,
 ) -> Response:
     model.require(adapter.operation)
     if adapter.binary and is_stream(request.field(b"content-type")):
         return await stream(adapter, request, model, settings, stopping=stopping)
     media = answer_media(request.field(b"accept"), possible=adapter.answerable(model))
-    content = await read_body(request, limit=settings.max_body_bytes)
+    content = await bodies.read(request)
     body = Body(
         content,
         body_media(request.field(b"content-type"), content, readable=partial(adapter.readable, model)),
@@ -127,12 +139,19 @@ async def _respond(
 
 
 def _problems(adapter: Adapter[Any]) -> dict[int | str, dict[str, Any]]:
-    errors: list[Any] = [MalformedBody, UnknownModel, UnknownVersion, NotAcceptable, OperationNotSupported]
+    errors: list[Any] = [
+        MalformedBody,
+        MalformedField,
+        UnknownModel,
+        UnknownVersion,
+        NotAcceptable,
+        OperationNotSupported,
+    ]
     errors += [NotCalibrated] if adapter.operation is Operation.ANOMALY_SCORE else []
     errors += [BodyTooLarge, *([LineTooLong] if adapter.binary else []), TooManyRows]
     errors += [TooManyPixels] if "inputs" in adapter.request.model_fields else []
     errors += [UnsupportedMediaType, InvalidContent, ModelLoading, PinnedVersionUnavailable]
-    return problem_responses(*errors, Overloaded, Draining)
+    return problem_responses(*errors, RequestTooSlow, Overloaded, OutOfMemory, Draining, DeadlineExceeded)
 
 
 def _body_schema(adapter: Adapter[Any]) -> dict[str, Any]:

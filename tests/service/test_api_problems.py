@@ -2,9 +2,10 @@
 
 import asyncio
 import io
+import itertools
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ ROW = [VALUE] * 4
 def fails_on_666(_: Method, rows: Floats) -> None:
     if (rows == 666).any():
         raise RuntimeError("secret")
+    if (rows == 777).any():
+        raise MemoryError("secret")
 
 
 async def post(served: Served, path: str, /, **fields: object) -> httpx.Response:
@@ -53,6 +56,25 @@ async def overloaded(served: Served) -> httpx.Response:
     response = await post(served, "tiny/encode", inputs=[ROW])
     served.program.release()
     assert (await first).status_code == 200
+    return response
+
+
+async def request_too_slow(served: Served) -> httpx.Response:
+    served.app.state.bodies._clock = itertools.count(step=60.0).__next__  # every look at it is a minute later
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"inputs": '
+        yield json.dumps([ROW]).encode()
+        yield b"}"
+
+    return await served.post("tiny/encode", content=body())
+
+
+async def deadline_exceeded(served: Served) -> httpx.Response:
+    served.program.hold()
+    body = {"inputs": [ROW]}
+    response = await served.post("tiny/encode", json=body, headers={"Request-Timeout-Ms": "1"})
+    served.program.release()
     return response
 
 
@@ -77,6 +99,7 @@ async def pinned_version_unavailable(served: Served) -> httpx.Response:
 Refused = Callable[[Served], Awaitable[httpx.Response]]
 REQUESTS: dict[type[ServiceError], Refused] = {
     errors.MalformedBody: lambda served: served.post("tiny/encode", content=f'{{"inputs": [[{VALUE}'.encode()),
+    errors.MalformedField: lambda served: served.post("tiny/encode", headers={"Request-Timeout-Ms": "soon"}),
     errors.NotFound: lambda served: served.get("/v9/models"),
     errors.UnknownModel: lambda served: served.get("/v1/models/nobody"),
     errors.UnknownVersion: lambda served: served.get("/v1/models/tiny/versions/9"),
@@ -94,6 +117,9 @@ REQUESTS: dict[type[ServiceError], Refused] = {
     errors.InternalError: lambda served: post(served, "tiny/encode", inputs=[[666, VALUE, VALUE, VALUE]]),
     errors.ModelLoading: model_loading,
     errors.Overloaded: overloaded,
+    errors.OutOfMemory: lambda served: post(served, "tiny/encode", inputs=[[777, VALUE, VALUE, VALUE]]),
+    errors.RequestTooSlow: request_too_slow,
+    errors.DeadlineExceeded: deadline_exceeded,
     errors.Draining: draining,
     errors.PinnedVersionUnavailable: pinned_version_unavailable,
 }
@@ -101,8 +127,13 @@ REQUESTS: dict[type[ServiceError], Refused] = {
 OF_ADMINISTRATION = {errors.NoStateKept, errors.StateDamaged, errors.StateUnavailable, errors.VersionRefused}
 
 
+# This is the server's own: tests/service/test_slow_clients.py.
+OF_CONNECTIONS = {errors.HeadTooLarge}
+ELSEWHERE = OF_ADMINISTRATION | OF_CONNECTIONS
+
+
 @pytest.mark.parametrize(
-    "error", [error for error in error_classes() if error not in OF_ADMINISTRATION], ids=lambda error: error.slug
+    "error", [error for error in error_classes() if error not in ELSEWHERE], ids=lambda error: error.slug
 )
 async def test_every_error_of_the_table_is_a_problem_document_without_internals(
     models: Path, error: type[ServiceError]

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from service.api.limits import read_body
+from service.api.bodies import Bodies
 from service.api.openapi import json_body
 from service.api.posted import Posted
 from service.api.problems import failure_responses
@@ -28,6 +28,7 @@ from service.errors import (
     MalformedBody,
     ModelLoading,
     NoStateKept,
+    RequestTooSlow,
     StateDamaged,
     StateUnavailable,
     UnknownModel,
@@ -35,22 +36,28 @@ from service.errors import (
     UnsupportedMediaType,
     VersionRefused,
 )
-from service.settings import Settings
 
 __all__ = ["repository_router"]
 
 NEWEST = "newest"
-BODY_ERRORS = (MalformedBody, BodyTooLarge, UnsupportedMediaType, InvalidContent)
+BODY_ERRORS = (MalformedBody, RequestTooSlow, BodyTooLarge, UnsupportedMediaType, InvalidContent)
 STATE_ERRORS = (NoStateKept, StateDamaged, ModelLoading, StateUnavailable)
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
-def repository_router(repository: Repository, administration: Administration, settings: Settings) -> APIRouter:
+def repository_router(repository: Repository, administration: Administration, *, bodies: Bodies) -> APIRouter:
     """The index, load and unload."""
     router = APIRouter(prefix="/v2/repository", tags=["open inference protocol"])
 
+    async def content_of(request: Request) -> bytes:
+        posted = Posted.of(request)
+        try:
+            return await bodies.read(posted)
+        finally:
+            bodies.release(posted)
+
     async def parameters_of(request: Request, schema: type[LoadRequest | UnloadRequest]) -> Parameters:
-        content = await read_body(Posted.of(request), limit=settings.max_body_bytes)
+        content = await content_of(request)
         return validate(schema, load_json(content), strict=True).parameters if content else {}
 
     @router.post(
@@ -65,7 +72,7 @@ def repository_router(repository: Repository, administration: Administration, se
     )
     async def index(request: Request) -> list[IndexEntry]:
         """Versions that cannot answer say why. `{"ready": true}` lists only what can."""
-        content = await read_body(Posted.of(request), limit=settings.max_body_bytes)
+        content = await content_of(request)
         asked = validate(IndexRequest, load_json(content), strict=True) if content else IndexRequest()
         return _index(repository, only_ready=asked.ready)
 

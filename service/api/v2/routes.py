@@ -8,8 +8,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from service.api.bodies import Bodies
+from service.api.deadlines import PARAMETER
 from service.api.direct import DirectRoute
-from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES, read_body
+from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES
 from service.api.openapi import json_body
 from service.api.posted import Posted
 from service.api.problems import failure_responses
@@ -30,14 +32,18 @@ from service.engine.loaded import LoadedModel
 from service.engine.repository import Repository
 from service.errors import (
     BodyTooLarge,
+    DeadlineExceeded,
     Draining,
     InvalidContent,
     MalformedBody,
+    MalformedField,
     ModelLoading,
     NotCalibrated,
     OperationNotSupported,
+    OutOfMemory,
     Overloaded,
     PinnedVersionUnavailable,
+    RequestTooSlow,
     TooManyRows,
     UnknownModel,
     UnknownVersion,
@@ -54,6 +60,7 @@ BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "b
 UNKNOWN = (UnknownModel, UnknownVersion, ModelLoading, PinnedVersionUnavailable)
 INFER_ERRORS = (
     MalformedBody,
+    MalformedField,
     *UNKNOWN,
     OperationNotSupported,
     NotCalibrated,
@@ -61,12 +68,15 @@ INFER_ERRORS = (
     TooManyRows,
     UnsupportedMediaType,
     InvalidContent,
+    RequestTooSlow,
     Overloaded,
+    OutOfMemory,
     Draining,
+    DeadlineExceeded,
 )
 
 
-def v2_router(repository: Repository, settings: Settings, draining: Callable[[], bool]) -> APIRouter:
+def v2_router(repository: Repository, settings: Settings, *, bodies: Bodies, draining: Callable[[], bool]) -> APIRouter:
     """Health, metadata and inference."""
     router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
@@ -105,11 +115,13 @@ def v2_router(repository: Repository, settings: Settings, draining: Callable[[],
         return state
 
     for versioned in (False, True):
-        _add_model_routes(router, repository, settings, versioned=versioned)
+        _add_model_routes(router, repository, settings, bodies, versioned=versioned)
     return router
 
 
-def _add_model_routes(router: APIRouter, repository: Repository, settings: Settings, *, versioned: bool) -> None:
+def _add_model_routes(
+    router: APIRouter, repository: Repository, settings: Settings, bodies: Bodies, *, versioned: bool
+) -> None:
     path, suffix = "/models/{name}" + ("/versions/{version}" if versioned else ""), "_version" if versioned else ""
 
     def route(tail: str, method: str, endpoint: Callable[..., Any], **documented: Any) -> None:
@@ -142,7 +154,7 @@ def _add_model_routes(router: APIRouter, repository: Repository, settings: Setti
         )
 
     async def infer(request: Posted, model: LoadedModel) -> Response:
-        return await _infer(request, model, settings)
+        return await _infer(request, model, settings, bodies)
 
     infer.__doc__ = InferRequest.__doc__
     unknown = failure_responses(*UNKNOWN)
@@ -177,12 +189,15 @@ def _add_model_routes(router: APIRouter, repository: Repository, settings: Setti
             200: {"model": InferAnswer, "description": "The outputs", "content": BINARY},
             **failure_responses(*INFER_ERRORS),
         },
-        openapi_extra={"requestBody": json_body(InferRequest, required=True, more=BINARY)},
+        openapi_extra={
+            "parameters": [PARAMETER],
+            "requestBody": json_body(InferRequest, required=True, more=BINARY),
+        },
     )
 
 
-async def _infer(request: Posted, model: LoadedModel, settings: Settings) -> Response:
-    content = await read_body(request, limit=settings.max_body_bytes)
+async def _infer(request: Posted, model: LoadedModel, settings: Settings, bodies: Bodies) -> Response:
+    content = await bodies.read(request)
     spec = RowSpec.of_inputs(model.manifest.input, settings.max_rows, pointer="#/inputs/0/data")
     header_length = request.field(HEADER_LENGTH)
 
