@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx_ir
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -14,9 +13,13 @@ from bundle.calibration import Calibration, Floats
 from bundle.errors import GoldenMismatch
 from bundle.golden import ATOL, RTOL, Golden
 from bundle.manifest import WEIGHTS_FILE, onnx_file
+from bundle.onnx import refuse_telemetry
 from bundle.operations import Method
 from training.errors import ParityError
 from training.export import MARGIN, Exported, Program, check_parity
+
+refuse_telemetry()
+import onnxruntime  # noqa: E402  # after that
 
 __all__ = ["OnnxArtefact", "check_p_values", "export_onnx", "onnx_files"]
 

@@ -1,5 +1,6 @@
 """ONNX: real graphs, opened from verified bytes alone, that reproduce their probe; nobody imports torch for them."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,6 +34,19 @@ def test_every_method_answers_what_the_graphs_compute_as_float32(root: Path, cou
         for found, wanted in zip(outputs, run(method, rows), strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-6)
             assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("module", ["service.engine.runtimes.onnx", "training.onnx"])
+def test_onnxruntime_tells_nobody_about_its_use(tmp_path: Path, module: str) -> None:
+    """It would leave a database of telemetry in the user's cache folder."""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    for told, files in (("", 0), ("0", 1)):
+        home = tmp_path / f"home{told}"
+        settings = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")} | (
+            {"ORT_DISABLE_TELEMETRY": told} if told else {}
+        )
+        subprocess.run([sys.executable, "-c", f"import {module}"], check=True, cwd=ROOT, env=environment | settings)
+        assert bool([path for path in home.rglob("*") if path.is_file() and "onnx" in str(path)]) == bool(files)
 
 
 def test_a_bundle_is_proven_by_its_probe(root: Path) -> None:

@@ -2,14 +2,16 @@
 
 import os
 
-import onnxruntime
-
 from bundle.calibration import Floats
 from bundle.errors import ProgramInvalid
 from bundle.manifest import WEIGHTS_FILE, onnx_file
+from bundle.onnx import refuse_telemetry
 from bundle.operations import Method
 from bundle.read import Bundle
 from service.engine.runtimes.memory import lacks_memory
+
+refuse_telemetry()
+import onnxruntime  # noqa: E402  # after that
 
 __all__ = ["OnnxRuntime"]
 
