@@ -1,8 +1,11 @@
 """uvicorn around the app: opens the socket, says where it is, and ends in order."""
 
+import asyncio
 import logging
+import os
 import signal
 import socket
+import threading
 import time
 from types import FrameType
 
@@ -14,6 +17,11 @@ from service.app import create_app
 from service.settings import Settings
 
 __all__ = ["DrainingServer", "serve", "server_config"]
+
+# What is left when `drain_seconds` are over has so long to send the reason, and the process to end.
+REPLY_SECONDS = 1
+LEAVE_SECONDS = 2.0
+logger = logging.getLogger("diabolo")
 
 
 def serve(settings: Settings) -> None:
@@ -36,7 +44,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_level=settings.log_level,
         log_config=None,
         server_header=False,
-        timeout_graceful_shutdown=settings.drain_seconds,
+        timeout_graceful_shutdown=settings.drain_seconds + REPLY_SECONDS,
     )
 
 
@@ -48,13 +56,23 @@ def _is_no_probe(record: logging.LogRecord) -> bool:
 
 class DrainingServer(uvicorn.Server):
     """uvicorn's server, but a signal turns readiness off first, a second SIGTERM changes nothing, a second Ctrl-C ends
-    at once, and an orderly end is exit code 0 rather than death by the signal."""
+    at once, and an orderly end is exit code 0 rather than death by the signal.
+
+    Whoever is not answered within `drain_seconds` hears why, and no thread that never ends keeps the process.
+    """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
         super().__init__(config)
         self._app = app
         self._settings = settings
         self._signalled_at: float | None = None
+        self._refusing: list[asyncio.Task[None]] = []
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called once, in a process of its own: that ends soon after the server has."""
+        self._over = threading.Event()
+        threading.Thread(target=self._leave, name="leave", daemon=True).start()
+        super().run(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's signature
         """Called by uvicorn for SIGTERM and SIGINT."""
@@ -69,6 +87,26 @@ class DrainingServer(uvicorn.Server):
         """No connection is accepted from now on, and what is under way comes to its end."""
         self.should_exit = True
         self._app.state.stopping.set()  # streams would not end by themselves
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn once nothing is accepted any more."""
+        asyncio.get_running_loop().call_later(self._settings.drain_seconds, self._refuse_what_waits)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            self._over.set()
+
+    def _refuse_what_waits(self) -> None:
+        for model in self._app.state.repository.loaded.values():
+            self._refusing.append(asyncio.create_task(model.batcher.close(0)))
+
+    def _leave(self) -> None:
+        """The event loop, and then Python, would wait for a thread in a forward pass, or one that reads a bundle, for
+        as long as it takes."""
+        self._over.wait()
+        time.sleep(LEAVE_SECONDS)
+        logger.warning("a thread does not end and is left behind")
+        os._exit(0)
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second; true ends its main loop."""

@@ -11,8 +11,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
+from tests.bundle_factory import make_files, publish
 from tests.e2e.conftest import DIABOLO, ROOT, Server, serving, wait_until_ready
+from tests.service.test_torchscript_runtime import Tiny, scripted
 
 BODY = {"inputs": np.full((64, 784), 0.25).tolist()}
 
@@ -75,6 +79,38 @@ def test_a_second_sigterm_changes_nothing(shipped: Path) -> None:
             answer = client.post(f"{server.address}/v1/models/fashion-vae/sample", json={"count": 1, "seed": 1})
             assert answer.status_code == 200
         assert server.process.wait(timeout=20) == 0
+
+
+class Endless(Tiny):
+    """Never comes to an end with a row that holds more than 100."""
+
+    @torch.jit.export
+    def reconstruct(self, x: Tensor) -> Tensor:
+        turns = 0
+        while bool(x.max() > 100.0) and turns < 10**15:
+            turns += 1
+        return self.decode(self.encode(x)) + 0 * turns
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_forward_pass_that_never_ends_keeps_neither_its_client_nor_the_process(tmp_path: Path, workers: str) -> None:
+    publish(tmp_path, files=make_files(program=scripted(Endless())))
+    with serving(tmp_path, workers=workers, inline_ms="0", drain_delay="1", drain_seconds="1") as server:
+        wait_until_ready(server.address)
+        answers: list[httpx.Response] = []
+
+        def ask() -> None:
+            path = f"{server.address}/v1/models/tiny/reconstruct"
+            answers.append(httpx.post(path, json={"inputs": [[1000, 0, 0, 0]]}, timeout=30))
+
+        client = threading.Thread(target=ask)
+        client.start()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=30) == 0
+        client.join(timeout=30)
+    (answer,) = answers
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "/problems/draining"
 
 
 def test_a_taken_port_is_one_clear_line_and_a_failure() -> None:
