@@ -1,10 +1,13 @@
-"""A disk without room, or a limit on a file's size, in the middle of a publication: the old version stays, nothing half
-is left, and the next attempt succeeds once there is room."""
+"""A disk without room, or a limit on a file's size, in the middle of a publication or of a change of what is wanted:
+the old state stays, nothing half is seen, and the next attempt succeeds once there is room."""
 
 import errno
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -44,35 +47,83 @@ read_bundle(root / "tiny" / "2")
 """
 
 
-def _published(root: Path, *, limit: int = 0, before: str = "", prefix: tuple[str, ...] = ()) -> list[str]:
-    """A line for each of ten versions that were tried: the error's number, and what was there after it."""
-    command = f'{before}exec "$@"'
-    ended = subprocess.run(
-        [*prefix, "sh", "-euc", command, "sh", sys.executable, "-c", PUBLISH, str(root), str(limit)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.splitlines()
+WISH = """
+import json, resource, sys
+from pathlib import Path
+
+from service.engine.desired import StateFile
+from service.errors import StateUnavailable
+
+folder, limit = Path(sys.argv[1]), int(sys.argv[2])
+state, (_, most) = StateFile(folder), resource.getrlimit(resource.RLIMIT_FSIZE)
+before = state.change("tiny", lambda wish: wish.pin(1))
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, most))
+else:
+    with (folder / "filler").open("wb", buffering=0) as filler:
+        try:
+            while filler.write(bytes(4096)):
+                pass
+        except OSError:
+            pass
+try:
+    state.change("tiny", lambda wish: wish.pin(2))
+    told = "nothing"
+except StateUnavailable as error:
+    told = str(error)
+print(json.dumps([told, StateFile(folder).read() == before]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+(folder / "filler").unlink(missing_ok=True)
+print(state.change("tiny", lambda wish: wish.pin(2)).of("tiny").pinned)
+"""
 
 
-def _check(lines: list[str], number: int) -> None:
-    fits, refused = '[0, [1, 2], true, ["1", "2"]]', f'[{number}, [1], true, ["1"]]'
-    assert set(lines) == {fits, refused}
-    assert lines == sorted(lines), "the smallest fit, and from one size on none does"
+class Disk(NamedTuple):
+    """Where there is little room; `error` is what the system says then."""
+
+    root: Path
+    error: int
+    limit: int = 0
+    prefix: tuple[str, ...] = ()
+    mount: str = ""
+
+    def run(self, script: str) -> list[str]:
+        """What a program says that is given the folder, and the limit in bytes, 0 for none."""
+        shell = ["sh", "-euc", f'{self.mount}exec "$@"', "sh"]
+        ended = subprocess.run(
+            [*self.prefix, *shell, sys.executable, "-c", script, str(self.root), str(self.limit)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        if self.mount:
+            assert list(self.root.iterdir()) == [], "it was written where there is room"
+        return ended.stdout.splitlines()
 
 
-def test_a_version_that_is_larger_than_files_may_be_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
-    _check(_published(tmp_path, limit=ROOM // 8), errno.EFBIG)
-
-
-def test_a_full_disk_leaves_the_old_version_and_nothing_else(tmp_path: Path) -> None:
+@pytest.fixture(params=["full disk", "limited files"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
+    """A small file system of one's own that fills up, or a limit on what a file may hold."""
+    if request.param == "limited files":
+        return Disk(tmp_path, errno.EFBIG, limit=ROOM // 8)
     tried = subprocess.run([*MOUNTED, "mount", "-t", "tmpfs", "none", str(tmp_path)], capture_output=True, check=False)
     if tried.returncode:
         pytest.skip("no small file system can be mounted here: user namespaces are not allowed")
-    mount = f"mount -t tmpfs -o size={ROOM} none {tmp_path}; "
-    _check(_published(tmp_path, before=mount, prefix=tuple(MOUNTED)), errno.ENOSPC)
-    assert list(tmp_path.iterdir()) == [], "it was written where there is room"
+    return Disk(tmp_path, errno.ENOSPC, prefix=tuple(MOUNTED), mount=f"mount -t tmpfs -o size={ROOM} none {tmp_path}; ")
+
+
+def test_a_version_that_there_is_no_room_for_leaves_the_old_one_and_nothing_else(disk: Disk) -> None:
+    lines = disk.run(PUBLISH)
+    assert set(lines) == {'[0, [1, 2], true, ["1", "2"]]', f'[{disk.error}, [1], true, ["1"]]'}
+    assert lines == sorted(lines), "the smallest fit, and from one size on none does"
+
+
+def test_what_is_wanted_stays_as_it_was_where_there_is_no_room_for_a_change(disk: Disk) -> None:
+    refused, later = disk.run(WISH)
+    told, unchanged = json.loads(refused)
+    assert told == f"desired.json cannot be written: {os.strerror(disk.error)}"
+    assert unchanged
+    assert later == "2"
