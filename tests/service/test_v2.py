@@ -105,7 +105,8 @@ async def test_the_numbers_are_those_of_v1(served: Served) -> None:
 
 
 async def test_the_id_and_the_version_are_told(served: Served) -> None:
-    newest = (await infer(served, json={"id": "a-7", "inputs": [tensor()]})).json()
+    request = {"id": "a-7", "model_name": "tiny", "model_version": "2", "inputs": [tensor()]}
+    newest = (await infer(served, json=request)).json()
     assert (newest["model_name"], newest["model_version"], newest["id"]) == ("tiny", "2", "a-7")
     first = (await served.client.post("/v2/models/tiny/versions/1/infer", json={"inputs": [tensor()]})).json()
     assert (first["model_version"], "id" in first) == ("1", False)
@@ -191,6 +192,8 @@ async def test_a_wrong_tensor_is_refused_with_what_is_wrong(served: Served, chan
         ({"parameters": {"alpha": 0.1, "threshold": 1}}, 422, "not both"),
         ({"parameters": {"x": [1]}}, 422, "#/parameters/x"),
         ({"further": 1}, 422, "#/further"),
+        ({"model_name": "other"}, 422, "the path leads to tiny; leave model_name out"),
+        ({"model_version": "1"}, 422, "the path leads to 2; leave model_version out"),
     ],
 )
 async def test_a_wrong_wish_is_refused_with_what_is_possible(

@@ -73,6 +73,12 @@ def wanted(request: InferRequest, manifest: Manifest) -> Wanted:
 
     Raises InvalidContent for names that mean nothing, OperationNotSupported for what this bundle cannot give.
     """
+    for field, said, true in (
+        ("model_name", request.model_name, manifest.name),
+        ("model_version", request.model_version, str(manifest.version)),
+    ):
+        if said is not None and said != true:
+            raise _invalid(f"the path leads to {true}; leave {field} out, or say the same", field)
     parameters = request.parameters
     possible = _possible(manifest)
     operation = parameters.get("operation", Operation.RECONSTRUCT.value)

@@ -71,6 +71,8 @@ class InferRequest(BaseModel):
         },
     )
     id: str | None = None
+    model_name: str | None = Field(None, description="as in the path, if it is given; KServe's client gives it")
+    model_version: str | None = Field(None, description="as in the path, if it is given")
     parameters: Parameters = Field(default_factory=dict)
     inputs: list[Tensor] = Field(min_length=1, max_length=1)
     outputs: list[RequestedOutput] | None = Field(None, min_length=1)
