@@ -54,7 +54,7 @@ class Sink(asyncio.Transport):
         """Sets `answered` once a whole answer has come."""
         if not self._left:
             self.head, _, body = bytes(data).partition(b"\r\n\r\n")
-            self._left = int(self.head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]) - len(body)
+            self._left = int(self.head.lower().partition(b"\r\ncontent-length: ")[2].split(b"\r\n")[0]) - len(body)
         else:
             self._left -= len(data)
         if not self._left:
@@ -116,7 +116,7 @@ async def _take_turns(app: Any, request: bytes, spent: Spent) -> dict[str, float
     await _answer(service, sink, request)
     if b" 200 OK" not in sink.head:
         raise RuntimeError(f"the service did not answer rightly: {sink.head.decode()}")
-    length = int(sink.head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+    length = int(sink.head.lower().partition(b"\r\ncontent-length: ")[2].split(b"\r\n")[0])
     echo, echo_sink = _connection(echo_app(b"x" * length))
     taken: defaultdict[str, list[float]] = defaultdict(list)
     for _ in range(WARM + REQUESTS):
