@@ -97,6 +97,23 @@ async def test_a_folder_that_is_touched_or_copied_over_itself_is_the_same_versio
         assert reads == [folder] * 2
 
 
+async def test_a_damaged_folder_that_is_exchanged_for_the_one_that_was_loaded_is_refused_no_more(
+    root: Path, reads: Reads
+) -> None:
+    folder = publish(root)
+    async with repository_of(root) as repository:
+        folder.rename(root / ".away")
+        shutil.copytree(root / ".away", folder)
+        truncate(folder)
+        await repository.refresh()
+        assert refusals(repository) == {("tiny", 1): "size-mismatch"}
+        shutil.rmtree(folder)
+        (root / ".away").rename(folder)
+        await repository.refresh()
+        assert refusals(repository) == {}
+        assert reads == [folder] * 2, "it is known as it is"
+
+
 async def test_a_version_that_is_published_anew_with_other_content_takes_its_own_place_without_a_gap(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from bundle.read import Bundle
 from service.engine import administration as module
+from service.engine.acknowledgements import pending
 from service.engine.runtimes import Runtime
 from service.errors import ModelLoading, PinnedVersionUnavailable, StateDamaged
 from tests.bundle_factory import publish, run
@@ -91,6 +92,10 @@ async def test_during_the_first_scan_only_the_pinned_version_answers(three: Path
         assert here.repository.get("tiny", "1").label == "tiny/1"
         with pytest.raises(ModelLoading):
             here.answers()
+        await here.administration.follow()
+        waiting = pending(three.parent / "state", "other", revision=0)
+        assert list(waiting.values()) == ["it has not read this yet"], "it cannot know yet what there is"
         gate.set()
         await look
         assert here.answers() == 2
+        assert pending(three.parent / "state", "other", revision=0) == {}
