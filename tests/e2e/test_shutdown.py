@@ -95,7 +95,8 @@ class Endless(Tiny):
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_forward_pass_that_never_ends_keeps_neither_its_client_nor_the_process(tmp_path: Path, workers: str) -> None:
     publish(tmp_path, files=make_files(program=scripted(Endless())))
-    with serving(tmp_path, workers=workers, inline_ms="0", drain_delay="1", drain_seconds="1") as server:
+    settings = {"workers": workers, "inline_ms": "0", "stall_seconds": "0.3", "drain_delay": "1", "drain_seconds": "1"}
+    with serving(tmp_path, **settings) as server:
         wait_until_ready(server.address)
         answers: list[httpx.Response] = []
 
@@ -105,6 +106,10 @@ def test_a_forward_pass_that_never_ends_keeps_neither_its_client_nor_the_process
 
         client = threading.Thread(target=ask)
         client.start()
+        # Of two workers the one that is free answers; the request reaches the other within `drain_delay`.
+        while workers == "1" and httpx.get(f"{server.address}/readyz").status_code == 200:
+            time.sleep(0.01)
+        assert httpx.get(f"{server.address}/livez").status_code == 200
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=30) == 0
         client.join(timeout=30)
