@@ -68,7 +68,5 @@ def test_the_settings_table_is_complete_and_right() -> None:
         for variables, defaults in table.items()
         for variable, default in zip(variables.split(","), defaults.split(","), strict=True)
     }
-    defaults = {
-        f"DIABOLO_{name.upper()}": str(field.default).lower() for name, field in Settings.model_fields.items()
-    }
+    defaults = {f"DIABOLO_{name.upper()}": str(field.default).lower() for name, field in Settings.model_fields.items()}
     assert documented == defaults
