@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from service.announcement import announce
 from service.app import create_app
+from service.connection import Connection
 from service.settings import Settings
 
 __all__ = ["DrainingServer", "serve", "server_config"]
@@ -39,7 +40,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         log_level=settings.log_level,
         log_config=None,
@@ -108,8 +109,16 @@ class DrainingServer(uvicorn.Server):
         logger.warning("a thread does not end and is left behind")
         os._exit(0)
 
+    def _attend(self) -> None:
+        now = time.monotonic()
+        for connection in tuple(self.server_state.connections):
+            assert isinstance(connection, Connection)
+            connection.attend(now, seconds=self._settings.receive_seconds)
+
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second; true ends its main loop."""
+        if counter % 10 == 0:
+            self._attend()
         if self._signalled_at is not None and time.monotonic() - self._signalled_at >= self._settings.drain_delay:
             self.stop()
         return await super().on_tick(counter)

@@ -6,16 +6,14 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.app import create_app
 from service.channel import CONNECTION, MESSAGE_BYTES, READY, Report
+from service.connection import Connection
 from service.server import DrainingServer, server_config
 from service.settings import Settings
 
@@ -112,8 +110,8 @@ class Worker(DrainingServer):
             self._lost()
 
     def _protocol(self) -> asyncio.Protocol:
-        return CountedProtocol(
-            self._lost, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        return Connection(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, lost=self._lost
         )
 
     def _lost(self) -> None:
@@ -124,19 +122,6 @@ class Worker(DrainingServer):
         complete = self._app.state.repository.complete and not self._app.state.draining
         with contextlib.suppress(OSError):  # full: the next report says it all; closed: `_receive` learns of it
             self._channel.send(Report(self._taken, self._closed, complete, self._leaving).packed())
-
-
-class CountedProtocol(HttpToolsProtocol):
-    """uvicorn's, which says when its connection has ended."""
-
-    def __init__(self, lost: Callable[[], None], **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._lost = lost
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the event loop."""
-        super().connection_lost(exc)
-        self._lost()
 
 
 if __name__ == "__main__":

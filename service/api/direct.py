@@ -1,5 +1,6 @@
 """Routes whose endpoints take the request as it is, and the short way to them."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from service.api.bodies import Bodies
 from service.api.compression import packing
 from service.api.deadlines import timeout_of, within
+from service.api.departure import connection_of
 from service.api.posted import Posted
 from service.api.problems import refusal, refusal_of_bug
 from service.api.rendered import Rendered
@@ -90,13 +92,25 @@ class DirectApp(FastAPI):
         self._target = lru_cache(maxsize=1024)(self._find)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers."""
+        """Answers; on the short way only as long as there is a client."""
         short = scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path")
         target = self._target(scope["path"]) if short else None
         if target is None:
             await super().__call__(scope, receive, send)
-        else:
+            return
+        connection = connection_of(scope)
+        if connection is None:
             await self._answer(target, scope, receive, send)
+            return
+        connection.under_way = task = asyncio.current_task()
+        try:
+            await self._answer(target, scope, receive, send)
+        except asyncio.CancelledError:
+            if not connection.gone:
+                raise
+        finally:
+            if connection.under_way is task:
+                connection.under_way = None
 
     def _find(self, path: str) -> _Target | None:
         segments = path.split("/")

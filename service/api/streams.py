@@ -7,10 +7,10 @@ Nothing is read while those wait for their forward passes, or for a client that 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import Response
@@ -22,6 +22,7 @@ from bundle.calibration import Floats
 from service.api.adapters import Adapter
 from service.api.answers import Answer, constant_fields, row_members
 from service.api.codings import content_coding, unpacked
+from service.api.deadlines import exceeded, timeout_of
 from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES
 from service.api.media import Media, answer_media
 from service.api.posted import Posted
@@ -37,6 +38,7 @@ from service.settings import Settings
 
 __all__ = ["stream"]
 
+T = TypeVar("T")
 BATCHES_IN_FLIGHT = 2
 Begun = asyncio.Queue[asyncio.Task[bytes] | None]
 logger = logging.getLogger("diabolo.api")
@@ -46,11 +48,16 @@ async def stream(
     adapter: Adapter[Any], request: Posted, model: LoadedModel, settings: Settings, *, stopping: asyncio.Event
 ) -> Response:
     """The response to a body of lines. What concerns the request as a whole is refused before it begins: the parameters
-    are tried on a row of the bundle's own probe. Raises what the operation raises, and Draining once `stopping`."""
+    are tried on a row of the bundle's own probe. Raises what the operation raises, and Draining once `stopping`.
+
+    The time that a request gives itself is for the whole stream, which has no end in time otherwise.
+    """
     answer_media(request.field(b"accept"), possible=(Media.NDJSON,))
     coding = content_coding(request)
     if stopping.is_set():
         raise Draining("the service is shutting down")
+    timeout_ms = timeout_of(request, otherwise=0)
+    ends_at = asyncio.get_running_loop().time() + timeout_ms / 1000 if timeout_ms else None
     parameters = parameters_from(request.query, adapter.request)
     ((tensor, spec),) = adapter.fields(model, 1, parameters).items()
     row = {"inputs": model.golden.inputs, "latents": model.golden.latents}[tensor][:1]
@@ -64,6 +71,8 @@ async def stream(
         spec=spec._replace(pointer="#"),
         settings=settings,
         stopping=stopping,
+        timeout_ms=timeout_ms,
+        ends_at=ends_at,
         instance=instance_of(request.scope),
         request_id=request_id_of(request.scope),
     ).answers(unpacked(request.pieces(), coding))
@@ -100,6 +109,8 @@ class RowStream:
     spec: RowSpec
     settings: Settings
     stopping: asyncio.Event
+    timeout_ms: int
+    ends_at: float | None
     instance: str
     request_id: str
 
@@ -115,8 +126,8 @@ class RowStream:
         try:
             await asyncio.sleep(0)
             yield b""
-            while (batch := await begun.get()) is not None:
-                yield await batch
+            while (batch := await self._in_time(begun.get())) is not None:
+                yield await self._in_time(batch)
                 places.release()
             yield self._end(reader)
         except ServiceError as problem:
@@ -128,6 +139,13 @@ class RowStream:
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
+
+    async def _in_time(self, awaited: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout_at(self.ends_at):
+                return await awaited
+        except TimeoutError:
+            raise exceeded(self.timeout_ms) from None
 
     async def _read(
         self,

@@ -104,20 +104,28 @@ class Batcher:
         if self._broken or self._closing is not None:
             raise Draining("this bundle takes no new work")
         self.queue.accept(rows)
+        try:
+            if len(rows) > self._max_batch_rows:
+                return await self._joined(method, rows, deadline)
+            future: asyncio.Future[Outputs] = self._loop.create_future()
+            self.queue.entries.append(Entry(method, rows, future, deadline))
+            self._schedule()
+            return await future
+        finally:
+            self.queue.release(rows)
+
+    async def _joined(self, method: Method, rows: Floats, deadline: float | None) -> Outputs:
         step = self._max_batch_rows
-        parts = [rows] if len(rows) <= step else [rows[start : start + step] for start in range(0, len(rows), step)]
+        parts = [rows[start : start + step] for start in range(0, len(rows), step)]
         entries = [Entry(method, part, self._loop.create_future(), deadline) for part in parts]
         self.queue.entries.extend(entries)
         self._schedule()
         try:
             outputs = [await entry.future for entry in entries]
         finally:
-            self.queue.release(rows)
             for entry in entries:
                 if not entry.future.cancel() and not entry.future.cancelled():
                     entry.future.exception()  # seen, even where an earlier part has failed already
-        if len(outputs) == 1:
-            return outputs[0]
         return tuple(np.concatenate(pieces) for pieces in zip(*outputs, strict=True))
 
     async def room(self, rows: Floats) -> None:

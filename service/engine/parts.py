@@ -43,9 +43,10 @@ def _tried(forward: Forward, pieces: Sequence[Floats]) -> list[Outputs | Excepti
 
 def cut(outputs: Outputs, pieces: Sequence[Floats]) -> list[Outputs]:
     """The outputs for each piece. Raises RuntimeError when there are more or fewer than rows went in."""
-    rows = sum(map(len, pieces))
-    if any(len(output) != rows for output in outputs):
-        raise RuntimeError(f"a forward pass returned another number of rows than the {rows} it was given")
+    rows = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
+    for output in outputs:
+        if len(output) != rows:
+            raise RuntimeError(f"a forward pass returned another number of rows than the {rows} it was given")
     if len(pieces) == 1:
         return [tuple(outputs)]
     found, start = [], 0

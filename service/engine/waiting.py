@@ -86,14 +86,15 @@ class Queue:
         dropped: their clients have gone, or their deadlines have passed."""
         batch: list[Entry] = []
         rows = 0
-        while self.entries:
-            entry = self.entries[0]
-            if self._unwanted(entry):
-                self.entries.popleft()
+        entries = self.entries
+        while entries:
+            entry = entries[0]
+            if (entry.future.done() or entry.deadline is not None) and self._unwanted(entry):
+                entries.popleft()
                 continue
             if batch and (entry.key != batch[0].key or rows + len(entry.rows) > most):
                 break
-            batch.append(self.entries.popleft())
+            batch.append(entries.popleft())
             rows += len(entry.rows)
         return batch
 

@@ -10,7 +10,9 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-__all__ = ["Stream", "listening"]
+from service.connection import Connection
+
+__all__ = ["Stream", "listening", "serving_connections"]
 
 # What the kernel holds between the two, which it would otherwise let grow to many megabytes.
 BUFFER_BYTES = 2**16
@@ -20,15 +22,22 @@ HEAD = "POST /v1/models/{path} HTTP/1.1\r\nHost: diabolo\r\nContent-Type: applic
 @contextlib.asynccontextmanager
 async def listening(app: FastAPI) -> AsyncIterator[int]:
     """The port on which uvicorn serves the app, whose lifespan is the caller's."""
+    async with serving_connections(app) as (port, _):
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def serving_connections(app: FastAPI) -> AsyncIterator[tuple[int, uvicorn.Server]]:
+    """The same, and the server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         _limit_buffers(listener)
-        config = uvicorn.Config(app, lifespan="off", http="httptools", log_config=None, timeout_graceful_shutdown=5)
+        config = uvicorn.Config(app, lifespan="off", http=Connection, log_config=None, timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve([listener]))
         while not server.started:
             await asyncio.sleep(0)
         try:
-            yield listener.getsockname()[1]
+            yield listener.getsockname()[1], server
         finally:
             server.should_exit = True
             await task

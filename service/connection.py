@@ -1,0 +1,99 @@
+"""A connection: uvicorn's protocol, and what that lacks against clients that are slow, endless or gone."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.api.departure import CONNECTION
+from service.api.problems import MEDIA_TYPE, problem_document
+from service.errors import HeadTooLarge, RequestTooSlow, ServiceError
+
+__all__ = ["Connection"]
+
+MAX_HEAD_BYTES = 2**16
+
+
+class Connection(HttpToolsProtocol):
+    """A request whose client has gone is cancelled, if it asks for that. `attend`, called now and then, ends what waits
+    for its client for too long: a head is answered with 408, and whoever reads a body has a look at the time."""
+
+    def __init__(self, *arguments: Any, lost: Callable[[], None] | None = None, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.app_state = {**self.app_state, CONNECTION: self}
+        self.gone = False
+        self.under_way: asyncio.Task[Any] | None = None
+        self._lost = lost
+        self._head: object = None
+        self._head_bytes = 0
+        self._waits: object = None
+        self._waits_since = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        super().data_received(data)
+        if self._has_begun_a_head:
+            self._bound_head(len(data))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        super().connection_lost(exc)
+        self.gone = True
+        if self.under_way is not None:
+            self.under_way.cancel()
+        if self._lost is not None:
+            self._lost()
+
+    def attend(self, now: float, *, seconds: float) -> None:
+        """What waits for its client at `now` is reminded of the time, or ended if it has waited for `seconds`."""
+        waits = self if self.scope is None else self.scope
+        if self._is_answering:
+            self._waits = None
+            if self.cycle.more_body:
+                self.cycle.message_event.set()  # whoever reads it gets an empty piece
+        elif self.timeout_keep_alive_task is not None or self.transport.is_closing():
+            self._waits = None  # uvicorn ends what is idle after an answer
+        elif self._waits is not waits:
+            self._waits, self._waits_since = waits, now
+        elif now - self._waits_since >= seconds:
+            self._end(seconds)
+
+    @property
+    def _has_begun_a_head(self) -> bool:
+        return self.scope is not None and (self.cycle is None or self.cycle.scope is not self.scope)
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _bound_head(self, size: int) -> None:
+        """So many bytes belong to the head that has begun; or to what went before it, if it has just begun."""
+        if self._head is not self.scope:
+            self._head, self._head_bytes = self.scope, 0
+            return
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            if self._is_answering:
+                self.flow.pause_reading()  # until that is done
+            else:
+                self._refuse(HeadTooLarge(f"the request's head has more than the {MAX_HEAD_BYTES} bytes that are read"))
+
+    def _end(self, seconds: float) -> None:
+        """Nobody is there who knows what was begun: a request whose head is not complete, or the rest of a body whose
+        answer did not need it, or nothing at all."""
+        if self._has_begun_a_head:
+            self._refuse(RequestTooSlow(f"the request's head did not come within {seconds:g} s"))
+        else:
+            self.transport.close()
+
+    def _refuse(self, error: ServiceError) -> None:
+        content = orjson.dumps(problem_document(error, instance="/", request_id=secrets.token_hex(16)))
+        fields = {"content-type": MEDIA_TYPE, "content-length": str(len(content)), "connection": "close"}
+        head = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
+        head += [f"{name}: {value}" for name, value in fields.items()]
+        self.transport.write("\r\n".join([*head, "", ""]).encode() + content)
+        self.transport.close()

@@ -1,0 +1,344 @@
+"""Clients that are slow, or never end, or go away: over real sockets, by a clock that the test moves."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from service import errors
+from service.connection import MAX_HEAD_BYTES, Connection
+from tests.service.programs import Program
+from tests.service.serving import ROWS, Served, serving
+from tests.service.sockets import Stream, serving_connections
+
+SECONDS = 30
+SLOW = b"Host: diabolo\r\nContent-Length: 100\r\n\r\n"
+BODY = json.dumps({"inputs": ROWS}).encode()
+PATH = b"POST /v1/models/tiny/encode HTTP/1.1\r\n"
+
+
+class Place:
+    """A running service whose time the test moves."""
+
+    def __init__(self, served: Served, port: int, server: uvicorn.Server) -> None:
+        self.served, self.port, self.server = served, port, server
+        self.now = 1000.0
+        served.app.state.bodies._clock = lambda: self.now
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Those that the server has."""
+        return [connection for connection in self.server.server_state.connections if isinstance(connection, Connection)]
+
+    def later(self, seconds: float) -> None:
+        """It is so much later, and all connections are attended to, as the server does once a second."""
+        self.now += seconds
+        for connection in self.connections:
+            connection.attend(self.now, seconds=SECONDS)
+
+    async def rest(self) -> None:
+        """Whatever is due has been done."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def place(models: Path) -> AsyncIterator[Place]:
+    """A service with a program of its own."""
+    async with (
+        serving(models, Program(), max_batch_rows=4, receive_seconds=SECONDS) as served,
+        serving_connections(served.app) as (port, server),
+    ):
+        yield Place(served, port, server)
+
+
+class Client:
+    """A connection that sends what it is told."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def send(self, content: bytes) -> None:
+        """It is on its way."""
+        self.writer.write(content)
+        await self.writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], Any]:
+        """The status, the fields and the JSON of the next answer."""
+        status, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
+        content = await self.reader.readexactly(int(fields["content-length"]))
+        return int(status.split()[1]), fields, json.loads(content)
+
+    async def ended(self) -> bool:
+        """True when the server closes the connection and has sent nothing more."""
+        try:
+            return await self.reader.read() == b""
+        except ConnectionResetError:
+            return True
+
+
+@contextlib.asynccontextmanager
+async def client(place: Place) -> AsyncIterator[Client]:
+    """A connection that the server has accepted."""
+    known = set(place.connections)
+    reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+    await until(lambda: not known.issuperset(place.connections))
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """It has come to be so."""
+    while not holds():
+        await asyncio.sleep(0)
+
+
+async def begun(place: Place) -> None:
+    """A request is being answered, or its body read."""
+    await until(lambda: any(connection.under_way for connection in place.connections))
+    await place.rest()
+
+
+def request(body: bytes = BODY, *fields: str) -> bytes:
+    """A whole one."""
+    head = [*fields, "Host: diabolo", f"Content-Length: {len(body)}", "", ""]
+    return PATH + "\r\n".join(head).encode() + body
+
+
+async def test_a_body_that_does_not_come_in_time_is_408_and_ends_its_connection(place: Place) -> None:
+    async with client(place) as slow:
+        await slow.send(PATH + SLOW + b"{")
+        await begun(place)
+        place.later(1)
+        place.later(SECONDS - 2)
+        await place.rest()
+        place.later(2)
+        status, fields, problem = await slow.answer()
+        assert (status, problem["type"]) == (408, "/problems/request-too-slow")
+        assert problem["detail"] == "the body did not come in time: 1 bytes of it in 31 s"
+        assert fields["connection"] == "close"
+        assert await slow.ended()
+    assert place.served.app.state.bodies.too_slow == 1
+
+
+async def test_a_body_may_take_a_second_more_for_every_16_kib(place: Place) -> None:
+    async with client(place) as slow:
+        await slow.send(PATH + b"Host: diabolo\r\nContent-Length: 66000\r\n\r\n" + b" " * 32768)
+        await begun(place)
+        place.later(SECONDS + 1)
+        await place.rest()
+        await slow.send(b" " * (66000 - 32768 - len(BODY)) + BODY)
+        assert (await slow.answer())[0] == 200
+
+
+async def test_under_v2_the_refusal_is_in_the_form_of_that_protocol(place: Place) -> None:
+    for path in (b"models/tiny/infer", b"repository/index"):
+        async with client(place) as slow:
+            await slow.send(b"POST /v2/" + path + b" HTTP/1.1\r\n" + SLOW)
+            await until(lambda: place.connections[0].cycle is not None)
+            await place.rest()
+            place.later(0)
+            await place.rest()
+            place.later(SECONDS + 1)
+            status, _, answer = await slow.answer()
+            assert status == 408
+            assert list(answer) == ["error"]
+
+
+async def test_a_stream_may_take_as_long_as_it_likes(place: Place) -> None:
+    async with Stream.open(place.port, "tiny/encode") as stream:
+        for index in range(3):
+            await stream.send(b"[%d, 0, 0, 0]\n" % index)
+            if not index:
+                assert await stream.head() == 200
+            assert (await stream.line())["latent"] == [index, 0]
+            for _ in range(3):
+                place.later(3600)
+                await place.rest()
+        await stream.end()
+        assert await stream.lines() == [{"done": True, "rows": 3}]
+
+
+@pytest.mark.parametrize("drips", [[], [b"X-Slow: "], [b"X: 1\r\n", b"Y: 2\r\n"]])
+async def test_a_head_that_does_not_come_in_time_is_408_however_it_drips(place: Place, drips: list[bytes]) -> None:
+    async with client(place) as slow:
+        await slow.send(PATH + b"Host: diabolo\r\n")
+        (connection,) = place.connections
+        await until(lambda: connection.scope is not None)
+        place.later(0)
+        sent = 0
+        for drip in drips:
+            sent += len(drip)
+            await slow.send(drip)
+            await until(lambda: connection._head_bytes == sent)
+            place.later(SECONDS / 3)
+        place.later(SECONDS - SECONDS / 3 * len(drips) - 1)
+        assert place.connections
+        place.later(1)
+        status, fields, problem = await slow.answer()
+        assert (status, fields["content-type"]) == (408, "application/problem+json")
+        assert problem["type"] == f"/problems/{errors.RequestTooSlow.slug}"
+        assert await slow.ended()
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n\r\n"])
+async def test_a_connection_that_never_asks_for_anything_is_ended_without_a_word(place: Place, sent: bytes) -> None:
+    async with client(place) as silent:
+        await silent.send(sent)
+        await place.rest()
+        place.later(0)
+        place.later(SECONDS - 1)
+        assert len(place.connections) == 1
+        place.later(1)
+        assert await silent.ended()
+
+
+async def test_the_rest_of_a_body_whose_answer_did_not_need_it_is_not_waited_for(place: Place) -> None:
+    async with client(place) as slow:
+        await slow.send(PATH.replace(b"tiny", b"nobody") + SLOW + b"{")
+        assert (await slow.answer())[0] == 404
+        await slow.send(b" ")  # which ends uvicorn's own wait for the next request
+        await until(lambda: place.connections[0].timeout_keep_alive_task is None)
+        place.later(0)
+        place.later(SECONDS)
+        assert await slow.ended()
+
+
+async def test_an_idle_connection_is_left_to_its_keep_alive_and_answers_later_requests(place: Place) -> None:
+    async with client(place) as patient:
+        for _ in range(3):
+            await patient.send(request())
+            assert (await patient.answer())[0] == 200
+            for _ in range(3):
+                place.later(SECONDS)
+                await place.rest()
+
+
+async def test_an_answer_that_takes_long_is_no_slow_client(place: Place) -> None:
+    place.served.program.hold()
+    async with client(place) as patient:
+        await patient.send(request())
+        await place.served.program.entered()
+        for _ in range(3):
+            place.later(SECONDS)
+            await place.rest()
+        place.served.program.release()
+        assert (await patient.answer())[0] == 200
+
+
+@pytest.mark.parametrize("field", [b"X-%d: 1\r\n", b"%d"], ids=["fields without end", "a field without end"])
+async def test_a_head_without_end_is_431(place: Place, field: bytes) -> None:
+    async with client(place) as endless:
+        await endless.send(PATH + b"X: ")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while endless.reader.at_eof() is False and sent < 100 * MAX_HEAD_BYTES:
+                piece = b"".join(field % number for number in range(10_000))
+                endless.writer.write(piece)
+                sent += len(piece)
+                await asyncio.sleep(0)
+                if endless.reader._buffer:  # type: ignore[attr-defined]  # it has answered
+                    break
+        status, _, problem = await endless.answer()
+        assert (status, problem["type"]) == (431, "/problems/head-too-large")
+        assert sent < 100 * MAX_HEAD_BYTES
+
+
+async def test_a_next_request_in_the_same_piece_as_a_large_body_is_no_head_without_end(place: Place) -> None:
+    large = BODY + b" " * MAX_HEAD_BYTES
+    async with client(place) as pipelining:
+        await pipelining.send(request(large) + request()[:20])
+        assert (await pipelining.answer())[0] == 200
+        await pipelining.send(request()[20:])
+        assert (await pipelining.answer())[0] == 200
+
+
+async def test_slow_connections_do_not_keep_out_a_fast_one(place: Place) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(200):
+            slow = await stack.enter_async_context(client(place))
+            await slow.send([b"", PATH, PATH + SLOW, PATH + SLOW + b"{"][number % 4])
+        fast = await stack.enter_async_context(client(place))
+        for _ in range(5):
+            place.later(1)
+            await fast.send(request())
+            assert (await fast.answer())[0] == 200
+        for _ in range(2):
+            place.later(SECONDS)
+            await fast.send(request())
+            assert (await fast.answer())[0] == 200
+        while len(place.connections) > 1:
+            await asyncio.sleep(0)
+
+
+async def test_the_work_of_a_client_that_has_gone_is_dropped_before_its_forward_pass(place: Place) -> None:
+    program = place.served.program
+    batcher = place.served.repository.get("tiny").batcher
+    async with client(place) as first, client(place) as going, client(place) as staying:
+        program.hold()
+        await first.send(request())
+        await program.entered()
+        for other in (going, staying):
+            await other.send(request())
+        while batcher.pending_rows < 3 * len(ROWS):
+            await asyncio.sleep(0)
+        going.writer.transport.abort()
+        while batcher.pending_rows > 2 * len(ROWS):
+            await asyncio.sleep(0)
+        program.release()
+        assert (await first.answer())[0] == (await staying.answer())[0] == 200
+    assert program.batches == [2, 2]
+    assert batcher.queue.dropped == 1
+
+
+async def test_a_client_that_goes_during_its_forward_pass_or_its_body_leaves_nothing(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = place.served.program
+    batcher = place.served.repository.get("tiny").batcher
+    program.hold()
+    async with client(place) as going:
+        await going.send(request())
+        await program.entered()
+    async with client(place) as reading:
+        await reading.send(PATH + b"Host: diabolo\r\nContent-Length: 1000000\r\n\r\n" + b" " * 500_000)
+        while place.served.app.state.bodies.held_bytes == 0:
+            await asyncio.sleep(0)
+    while place.connections or batcher.pending_rows or place.served.app.state.bodies.held_bytes:
+        await asyncio.sleep(0)
+    program.release()
+    async with client(place) as next_one:
+        await next_one.send(request())
+        assert (await next_one.answer())[0] == 200
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_stream_whose_client_has_gone_asks_for_no_more_forward_passes(place: Place) -> None:
+    program = place.served.program
+    batcher = place.served.repository.get("tiny").batcher
+    async with Stream.open(place.port, "tiny/encode") as stream:
+        await stream.send(b"[0, 0, 0, 0]\n")
+        assert await stream.head() == 200
+        await stream.line()
+        program.hold()
+        await stream.send(b"[1, 0, 0, 0]\n" * 4)
+        await program.entered()
+        await stream.send(b"[2, 0, 0, 0]\n" * 4)
+        while batcher.pending_rows < 8:
+            await asyncio.sleep(0)
+        batches = len(program.batches)
+    while batcher.pending_rows:
+        await asyncio.sleep(0)
+    program.release()
+    async with client(place) as other:
+        await other.send(request())
+        assert (await other.answer())[0] == 200
+    assert program.batches[batches:] == [len(ROWS)]
