@@ -15,6 +15,7 @@ from bundle.read import read_bundle
 from service.engine.desired import NOTHING, Desired
 from service.engine.folder import Fingerprint, Place, look
 from service.engine.loaded import LoadedModel, Proven, prove
+from service.engine.memory import give_back
 from service.engine.retirement import Retirement
 from service.engine.runtimes import OpenRuntime
 from service.engine.view import EMPTY, Key, View
@@ -70,6 +71,7 @@ class Repository:
         self._models: dict[Key, LoadedModel] = {}
         self._fingerprints: dict[Key, Fingerprint] = {}
         self._view = EMPTY
+        self._untidy = False
         self.held = False
         self.wanted = NOTHING
         self.refused: Mapping[Key, Refusal] = MappingProxyType({})
@@ -169,6 +171,9 @@ class Repository:
                 if not self.wanted.of(key[0]).unloaded:
                     await self._consider(key, place)
             self._forget()
+            if self._untidy:
+                self._untidy = False
+                await asyncio.to_thread(give_back)
         if not self._scanned:
             self._scanned = True
             served = ", ".join(model.label for model in self.answering()) or "no bundle: the folder is empty"
@@ -239,6 +244,7 @@ class Repository:
             logger.warning("%s was replaced on disk by other content: publish new versions instead", model.label)
             self._retirement.add(self._models[key])
         self._models[key] = model
+        self._untidy = True
         self._show()
         logger.info("loaded %s in %s on %s in %.2f s", model.label, model.platform, model.device, model.load_seconds)
 

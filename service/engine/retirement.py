@@ -7,6 +7,7 @@ import weakref
 
 from service.engine.batcher import Batcher
 from service.engine.loaded import LoadedModel
+from service.engine.memory import give_back
 
 __all__ = ["Retirement"]
 
@@ -43,6 +44,8 @@ class Retirement:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(unheld.wait(), self._drain_seconds)
         await batcher.close(self._drain_seconds)
+        del batcher  # the last that holds it
+        await asyncio.to_thread(give_back)
         logger.info("%s has been freed", label)
 
 
