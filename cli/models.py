@@ -133,6 +133,8 @@ def _state(folder: Path | None) -> "StateFile":
 
     if folder is None:
         raise _Impossible("name the service's folder of state: --state-dir, or DIABOLO_STATE_DIR")
+    if not folder.is_dir():
+        raise _Impossible(f"there is no folder {folder}; the service makes it when it starts with DIABOLO_STATE_DIR")
     return StateFile(folder)
 
 

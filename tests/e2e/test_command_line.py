@@ -59,6 +59,11 @@ def test_a_missing_folder_of_bundles_is_named() -> None:
     assert "/nowhere/at-all" in ended.stderr
 
 
+def test_a_folder_of_state_that_cannot_be_made_is_named() -> None:
+    ended = run("serve", DIABOLO_STATE_DIR="/proc/version")
+    assert (ended.returncode, ended.stderr) == (1, "DIABOLO_STATE_DIR: /proc/version cannot be used: file exists\n")
+
+
 def test_models_lists_the_shipped_bundles(shipped: Path) -> None:
     ended = run("models", DIABOLO_MODELS_DIR=str(shipped))
     assert ended.returncode == 0

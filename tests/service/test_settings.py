@@ -67,6 +67,11 @@ def test_every_setting_has_a_description_and_is_read_from_its_variable(monkeypat
     assert (settings.port, settings.poll_seconds, settings.device) == (17, 17, "cuda:3")
 
 
+def test_an_empty_folder_of_state_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIABOLO_STATE_DIR", "")
+    assert Settings().state_dir is None
+
+
 def test_what_is_given_in_code_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIABOLO_PORT", "9")
     assert Settings(port=10).port == 10
