@@ -36,8 +36,8 @@ class Batcher:
     MemoryError for more rows than it has memory for.
 
     A batch of at most `inline_rows` runs on the event loop itself: handing it to the thread and back costs more than
-    such a pass is expected to take, at most `inline_seconds`. Should passes usually take five times as long, which a
-    busy machine does not explain, the thread has them again.
+    such a pass is expected to take, at most `inline_seconds`. While passes usually take five times as long, the thread
+    has them, until they are as short again as expected.
 
     Must be made on the event loop that will use it.
     """
@@ -56,10 +56,11 @@ class Batcher:
     ) -> None:
         self._run = run
         self._max_batch_rows = max_batch_rows
-        self._inline_rows = inline_rows
+        self._short_rows = inline_rows
         self._inline_seconds = inline_seconds
         self._stall_seconds = stall_seconds
-        self._usual_seconds = 0.0
+        self._usual_seconds = self._pass_seconds = 0.0
+        self._slow = False
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self.queue = Queue(max_rows=max_pending_rows, max_bytes=max_pending_bytes, clock=clock)
@@ -179,10 +180,9 @@ class Batcher:
         the turns go on either way."""
         try:
             rows = batch[0].rows if len(batch) == 1 else np.concatenate([entry.rows for entry in batch])
-            if len(rows) <= self._inline_rows:
-                started = self._clock()
+            if len(rows) <= self._short_rows and not self._slow:
                 outputs = self._call(batch[0].method, rows)
-                self._observe(len(rows), self._clock() - started, inline=True)
+                self._observe(len(rows))
                 self._deliver(batch, outputs)
             else:
                 self._hand_over(batch, partial(self._call, batch[0].method, rows), self._returned)
@@ -206,7 +206,7 @@ class Batcher:
         self._on_thread = []
         try:
             rows = sum(len(entry.rows) for entry in batch)
-            self._observe(rows, self._clock() - self._on_thread_since, inline=False)
+            self._observe(rows)
             self._deliver(batch, passing.result())
         except Exception as error:  # as above
             self._failed(batch, error)
@@ -250,21 +250,27 @@ class Batcher:
     def _call(self, method: Method, rows: Floats) -> Outputs:
         """`run`, whose failures are all plain exceptions: a future cannot carry StopIteration, and what is no Exception
         at all would end the loop."""
+        started = self._clock()
         try:
             return self._run(method, rows)
         except MemoryError:
             raise
         except BaseException as error:
             raise RuntimeError(f"{method} failed with {type(error).__name__}") from error
+        finally:
+            self._pass_seconds = self._clock() - started
 
-    def _observe(self, rows: int, seconds: float, *, inline: bool) -> None:
-        """The drain rate is known; and a program that has become slow leaves the event loop."""
-        if inline:
-            self._usual_seconds = 0.9 * self._usual_seconds + 0.1 * seconds
-            if self._usual_seconds > TOO_SLOW * self._inline_seconds:
-                logger.warning("forward passes take %.1f ms: the thread has them now", 1000 * self._usual_seconds)
-                self._inline_rows = 0
-        self.queue.observe(rows, seconds)
+    def _observe(self, rows: int) -> None:
+        """The drain rate is known; and a program that has become slow leaves the event loop, until it no longer is."""
+        self.queue.observe(rows, self._pass_seconds)
+        if rows > self._short_rows:
+            return
+        self._usual_seconds = 0.9 * self._usual_seconds + 0.1 * self._pass_seconds
+        if self._slow and self._usual_seconds < self._inline_seconds:
+            self._slow = False
+        elif not self._slow and self._usual_seconds > TOO_SLOW * self._inline_seconds:
+            logger.warning("forward passes take %.1f ms: the thread has them now", 1000 * self._usual_seconds)
+            self._slow = True
 
 
 def _fail(entries: Iterable[Entry], error: Exception) -> None:
