@@ -157,6 +157,7 @@ class Ready(BaseModel):
             "scanned": True,
             "serving": ["pumps/2"],
             "unserved": [],
+            "faults": {},
             "unmet": {"pumps": "version 3 is not in the folder"},
             "revision": 7,
             "problem": "desired.json is wrong: models.pumps.pinned: Input should be a valid integer",
@@ -167,6 +168,7 @@ class Ready(BaseModel):
     scanned: bool = Field(description="the folder of bundles has been gone through once")
     serving: list[str]
     unserved: list[str] = Field(description="names without a version that can answer")
+    faults: dict[str, str] = Field(description="loaded bundles that do not answer just now, and why")
     unmet: dict[str, str] = Field(description="names that are not served as they are pinned (yet), and why")
     revision: int | None = Field(description="of the pins and unloads that are in force; null where none can be kept")
     problem: str | None = Field(description="what is wrong with the file of pins and unloads")

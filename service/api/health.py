@@ -14,9 +14,10 @@ NOT_NOW = "Not now: starting, draining, or a bundle is not served"
 LOADING = {
     "ready": False,
     "draining": False,
-    "scanned": False,
-    "serving": [],
-    "unserved": [],
+    "scanned": True,
+    "serving": ["pumps/2"],
+    "unserved": ["pumps"],
+    "faults": {"pumps/2": "a forward pass has not come back for more than 30 s"},
     "unmet": {},
     "revision": 0,
     "problem": "desired.json is wrong: Invalid JSON: expected value at line 1 column 1",
@@ -41,13 +42,15 @@ def health_router(repository: Repository, administration: Administration, draini
         },
     )
     async def ready(response: Response) -> Ready:
-        """True once the folder has been gone through and every name in it has one version that can answer."""
+        """True once the folder has been gone through and while every name in it has a version that answers. A forward
+        pass that does not come back for `DIABOLO_STALL_SECONDS` makes it false until it does."""
         state = Ready(
             ready=repository.ready and not draining(),
             draining=draining(),
             scanned=repository.scanned,
             serving=[model.label for model in repository.answering()],
             unserved=repository.unserved,
+            faults={model.label: why for model in repository.loaded.values() if (why := model.batcher.fault)},
             unmet={name: why for name, why in repository.unmet.items() if name in repository.wanted.models},
             revision=administration.revision,
             problem=administration.problem,

@@ -163,6 +163,7 @@ async def test_ready_and_live_when_all_is_well(served: Served) -> None:
         "scanned": True,
         "serving": ["denoiser/1", "raw/1", "tiny/2", "vae/1", "wide/1"],
         "unserved": [],
+        "faults": {},
         "unmet": {},
         "revision": None,
         "problem": None,

@@ -170,9 +170,9 @@ def _index(repository: Repository, *, only_ready: bool) -> list[IndexEntry]:
     reasons = {key: str(refusal) for key, refusal in repository.refused.items()}
     reasons |= dict.fromkeys(repository.unloaded, "unloaded")
     ready = {key for key, model in repository.loaded.items() if model.batcher.alive}
-    for key in repository.loaded:
+    for key, model in repository.loaded.items():
         # What is loaded may have been damaged on disk since: it is served, but would not be loaded again.
-        reasons.setdefault(key, "" if key in ready else "it takes no new work")
+        reasons.setdefault(key, model.batcher.fault or "")
     return [
         IndexEntry(name=key[0], version=str(key[1]), state="READY" if key in ready else "UNAVAILABLE", reason=reason)
         for key, reason in sorted(reasons.items())
