@@ -2,9 +2,10 @@
 PYTHON ?= python3
 HOST   ?= 127.0.0.1
 PORT   ?= 8000
+MINUTES ?= 10
 BIN    := .venv/bin
 
-.PHONY: serve test check fix train bench bench-peers bench-spread bench-streaming bench-training quality quality-full openapi lock
+.PHONY: serve test check fix train bench bench-peers bench-spread bench-streaming bench-training bench-reliability soak quality quality-full openapi lock
 
 serve: .venv/ready  ## serve the bundles in models/
 	DIABOLO_HOST=$(HOST) DIABOLO_PORT=$(PORT) exec $(BIN)/diabolo serve
@@ -35,6 +36,12 @@ bench-peers: .venv/quality  ## docs/performance.md: next to other servers, each 
 
 bench-streaming: .venv/ready  ## a million rows through one connection, and the service's memory meanwhile
 	$(BIN)/python -m benchmarks.streaming --write
+
+bench-reliability: .venv/ready  ## docs/reliability.md: swaps, overload, killed workers, idle connections; ROWS="swaps kills" for some
+	OMP_NUM_THREADS=1 exec $(BIN)/python -m benchmarks.reliability $(ROWS)
+
+soak: .venv/ready  ## all of that at once, every answer checked; MINUTES=60 for an hour
+	OMP_NUM_THREADS=1 exec $(BIN)/python -m benchmarks.reliability soak --minutes $(MINUTES)
 
 bench-training: .venv/ready  ## an epoch by our loop against the textbook's
 	$(BIN)/python -m benchmarks.training

@@ -77,12 +77,18 @@ class Client:
                 self._quiet.clear()
                 await self._quiet.wait()
 
+    def rest(self) -> None:
+        """No connection is open that nobody uses."""
+        while self._idle:
+            self._idle.popleft().abort()
+
     async def close(self) -> None:
         """All connections are gone; what was under way is lost."""
         self._watch.cancel()
         with suppress(asyncio.CancelledError):
             await self._watch
-        for connection in (*self.busy, *self._idle):
+        self.rest()
+        for connection in [*self.busy]:
             connection.abort()
         await asyncio.gather(*self._opening, return_exceptions=True)
 

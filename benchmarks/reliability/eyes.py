@@ -12,7 +12,7 @@ from benchmarks.reliability.service import Service
 
 __all__ = ["Eyes", "holders", "watching"]
 
-MOST_TRIES = 200
+MOST_CONNECTIONS, PATIENCE_SECONDS, PASSING_SECONDS = 4_000, 20.0, 0.05
 LOOK_SECONDS = 0.1
 
 
@@ -44,19 +44,26 @@ class Eyes:
 
 @contextmanager
 def watching(service: Service) -> Iterator[Eyes]:
-    """A connection to each worker of the service. Raises RuntimeError where one gets none."""
+    """A connection to each worker of the service. Raises RuntimeError where one gets none.
+
+    A worker that has many connections gets a new one only once the others have as many.
+    """
     opened: list[http.client.HTTPConnection] = []
     by_worker: dict[int, http.client.HTTPConnection] = {}
     workers = service.workers()
+    end = time.monotonic() + PATIENCE_SECONDS
     try:
         while len(by_worker) < len(workers):
-            if len(opened) == MOST_TRIES:
-                raise RuntimeError(f"{MOST_TRIES} connections did not reach every worker")
-            opened.append(http.client.HTTPConnection("127.0.0.1", service.port, timeout=30))
-            opened[-1].request("GET", "/livez")
-            opened[-1].getresponse().read()
+            if time.monotonic() > end or len(opened) > MOST_CONNECTIONS:
+                raise RuntimeError(f"{len(opened)} connections reached {len(by_worker)} of {len(workers)} workers")
+            for _ in range(max(len(workers), len(opened))):
+                opened.append(http.client.HTTPConnection("127.0.0.1", service.port, timeout=30))
+                opened[-1].connect()
+            time.sleep(PASSING_SECONDS)  # while they are passed on
             held = holders(workers, service.port)
-            by_worker |= {held[one.sock.getsockname()[1]]: one for one in opened[-1:]}
+            by_worker = {held[port]: one for one in opened if (port := one.sock.getsockname()[1]) in held}
+        for connection in set(opened) - set(by_worker.values()):
+            connection.close()
         yield Eyes(by_worker)
     finally:
         for connection in opened:

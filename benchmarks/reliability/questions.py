@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -47,19 +48,22 @@ def question(
     sent, wanted = media
     given = "latents" if method.takes_latents else "inputs"
     body = orjson.dumps({given: rows}, option=orjson.OPT_SERIALIZE_NUMPY) if sent == JSON else _npy(rows)
+    answers = {bundle: _direct(bundle, method, rows) for bundle in set(versions.values())}
     return Question.post(
         f"/v1/models/{name}/{operation.path}",
         body,
         read=_read_json if wanted == JSON else _read_npy,
-        expected={version: {MAIN[operation]: _direct(bundle, method, rows)} for version, bundle in versions.items()},
+        expected={version: {MAIN[operation]: answers[bundle]} for version, bundle in versions.items()},
         fields={"Content-Type": sent, "Accept": wanted, **(fields or {})},
     )
 
 
-def questions_of(bundle: Bundle, *, counts: Sequence[int] = (1, 3, 16)) -> list[Question]:
+def questions_of(
+    bundle: Bundle, *, counts: Sequence[int] = (1, 3, 16), fields: Mapping[str, str] | None = None
+) -> list[Question]:
     """Every operation that takes rows, of every media type there and back, with so many rows."""
     return [
-        question({bundle.manifest.version: bundle}, operation, count=count, first=count, media=media)
+        question({bundle.manifest.version: bundle}, operation, count=count, first=count, media=media, fields=fields)
         for operation in MAIN
         if operation in bundle.manifest.operations
         for media in ((JSON, JSON), (NPY, NPY), (JSON, NPY))
@@ -67,7 +71,9 @@ def questions_of(bundle: Bundle, *, counts: Sequence[int] = (1, 3, 16)) -> list[
     ]
 
 
-def tensor_questions(bundle: Bundle, *, counts: Sequence[int] = (1, 16)) -> list[Question]:
+def tensor_questions(
+    bundle: Bundle, *, counts: Sequence[int] = (1, 16), fields: Mapping[str, str] | None = None
+) -> list[Question]:
     """Reconstructions by the Open Inference Protocol, as JSON and as raw tensors, with so many rows."""
     path = f"/v2/models/{bundle.manifest.name}/infer"
     found = []
@@ -75,8 +81,10 @@ def tensor_questions(bundle: Bundle, *, counts: Sequence[int] = (1, 16)) -> list
         rows = _probe(bundle, Method.RECONSTRUCT, count=count, first=0)
         expected = {bundle.manifest.version: {"reconstruction": _direct(bundle, Method.RECONSTRUCT, rows)}}
         for wire in (Tensors(path), BinaryTensors(path)):
-            body, fields = wire.request(rows)
-            found.append(Question.post(path, body, read=_read_tensors, expected=expected, fields=fields))
+            body, own = wire.request(rows)
+            found.append(
+                Question.post(path, body, read=_read_tensors, expected=expected, fields={**own, **(fields or {})})
+            )
     return found
 
 
@@ -86,7 +94,12 @@ def _probe(bundle: Bundle, method: Method, *, count: int, first: int) -> Floats:
 
 
 def _direct(bundle: Bundle, method: Method, rows: Floats) -> Floats:
-    return OnnxRuntime(bundle).run(method, rows)[0]
+    return _opened(bundle).run(method, rows)[0]
+
+
+@cache
+def _opened(bundle: Bundle) -> OnnxRuntime:
+    return OnnxRuntime(bundle)
 
 
 def _npy(rows: Floats) -> bytes:

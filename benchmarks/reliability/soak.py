@@ -1,0 +1,196 @@
+"""`make soak`: everything at once for as long as asked. Nothing may be lost, nothing wrong, nothing left behind."""
+
+import asyncio
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import httpx
+import uvloop
+
+from benchmarks.reliability.bundles import publish, remove, shipped
+from benchmarks.reliability.client import Client
+from benchmarks.reliability.counting import COMMAND, FOLDER, tasks_of
+from benchmarks.reliability.endurance import Held, Soaked, outcome
+from benchmarks.reliability.eyes import watching
+from benchmarks.reliability.kills import kill
+from benchmarks.reliability.load import by_the_clock, mixed, saturating, saturation
+from benchmarks.reliability.question import JSON, NPY, Question
+from benchmarks.reliability.questions import question, questions_of, tensor_questions
+from benchmarks.reliability.row import Outcome, Row
+from benchmarks.reliability.service import Service, Usage, serving
+from bundle.operations import Operation
+from bundle.read import Bundle
+
+__all__ = ["row"]
+
+STANDING = ("fashion-vae", "fashion-denoising", "fashion-k-sparse", "fashion-linear")
+SWAPPED, CONTENTS, MOST_VERSIONS = "swapped", ("fashion-vae", "fashion-vanilla"), 2_000
+VISITOR, VISIT_SECONDS = "fashion-contractive", 1.0
+DEADLINE = {"Request-Timeout-Ms": "2000"}
+SHARE, FRESH_EVERY = 0.3, 20
+TIMES, BURST_SECONDS, AFTER_BURST_SECONDS = 2.0, 3.0, 6.0
+BETWEEN_SECONDS, REST_SECONDS = 2.0, 2.0
+LAP = ("swap", "overload", "visit", "kill", "swap", "kill", "unload and load", "visit", "kill")
+
+
+def row(*, minutes: float) -> Row:
+    """So many minutes of it."""
+    return Row(
+        name="soak",
+        title="Soak: mixed traffic, swaps, visits, kills and overload",
+        goal="nothing lost, nothing wrong, nothing leaked",
+        measure=partial(measure, minutes),
+        minutes=minutes,
+    )
+
+
+def measure(minutes: float) -> Outcome:
+    """Laps of everything, until so many minutes have passed."""
+    with tempfile.TemporaryDirectory() as folder:
+        models, state = Path(folder) / "models", Path(folder) / "state"
+        state.mkdir()
+        os.environ[FOLDER] = folder
+        standing = [publish(shipped(name), models) for name in STANDING]
+        contents = [shipped(name) for name in CONTENTS]
+        publish(contents[1], models, version=1, name=SWAPPED)
+        versions = {version: contents[version % 2] for version in range(1, MOST_VERSIONS)}
+        swapped = [
+            question(versions, operation, count=count, name=SWAPPED, media=media, fields=DEADLINE)
+            for operation in (Operation.RECONSTRUCT, Operation.ENCODE)
+            for media in ((JSON, JSON), (NPY, NPY))
+            for count in (1, 4)
+        ]
+        plain = [one for bundle in standing for one in questions_of(bundle, fields=DEADLINE)]
+        tensors = [one for bundle in standing for one in tensor_questions(bundle, fields=DEADLINE)]
+        with serving(models, command=COMMAND, state_dir=state, poll_seconds=0.5) as service:
+            soaked = uvloop.run(_soak(service, [*plain, *tensors, *swapped * 3], contents, minutes=minutes))
+            tracebacks = service.log.read_text().count("Traceback (most recent call last)")
+    return outcome(
+        soaked,
+        minutes=minutes,
+        tracebacks=tracebacks,
+        setting=f"Two workers; {', '.join(STANDING)} and a bundle that is swapped are asked for every operation that "
+        f"takes rows, as JSON, .npy and tensors of the Open Inference Protocol, 1 to 16 rows, {100 * SHARE:.0f} % of "
+        f"what the service bears, with a deadline of 2 s, one request in {FRESH_EVERY} over a connection of its own. "
+        f"Meanwhile again and again: a new version takes the place of the old one; {BURST_SECONDS:g} s of {TIMES:g} "
+        "times what the service bears; another bundle is published, asked and removed, or unloaded, loaded and asked; "
+        "SIGKILL for the younger worker, so that the elder one lives through everything. Each lap ends with a rest, in "
+        "which what the processes hold is read.",
+    )
+
+
+async def _soak(service: Service, questions: list[Question], contents: list[Bundle], *, minutes: float) -> Soaked:
+    soaked = Soaked()
+    client = Client(service.port, soaked.tally, fresh_every=FRESH_EVERY)
+    order = mixed(questions)
+    bears = await saturation(client, order)
+    soak = Soak(service, client, order, bears, contents, count(2), soaked)
+    start, spent = time.monotonic(), time.process_time()
+    while time.monotonic() - start < 60 * minutes:
+        await soak.lap()
+    soaked.cost = (time.process_time() - spent) / (time.monotonic() - start)
+    soaked.surprises = client.surprises
+    await client.close()
+    return soaked
+
+
+@dataclass(frozen=True)
+class Soak:
+    """A service under steady load, and what disturbs it. `bears` is in requests a second."""
+
+    service: Service
+    client: Client
+    order: Iterator[Question]
+    bears: float
+    contents: list[Bundle]
+    versions: Iterator[int]
+    soaked: Soaked
+
+    async def lap(self) -> None:
+        """Each disturbance in its turn; what is held at rest afterwards is noted."""
+        load = asyncio.create_task(self._load(SHARE, float("inf")))
+        disturb = {
+            "swap": self._swap,
+            "overload": self._overload,
+            "visit": self._visit,
+            "kill": self._kill,
+            "unload and load": self._unload_and_load,
+        }
+        for what in LAP:
+            await disturb[what]()
+            self.soaked.done[what] += 1
+            await asyncio.sleep(BETWEEN_SECONDS)
+        load.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await load
+        await self.client.quiet()
+        self.client.rest()
+        await asyncio.sleep(REST_SECONDS)
+        elder = self.service.workers()[0]
+        tasks = await asyncio.to_thread(tasks_of, elder, self.service.models.parent)
+        self.soaked.laps.append(Held(Usage.of(self.service.pid), Usage.of(elder), tasks))
+
+    async def _load(self, times: float, seconds: float) -> None:
+        seed = round(1000 * time.monotonic())
+        await by_the_clock(self.client, self.order, rate=times * self.bears, seconds=seconds, seed=seed)
+
+    async def _swap(self) -> None:
+        version = next(self.versions)
+
+        def swap() -> None:
+            path = f"/v2/models/{SWAPPED}"
+            publish(self.contents[version % 2], self.service.models, version=version, name=SWAPPED)
+            with watching(self.service) as eyes:
+                eyes.wait(path, lambda _, document: str(version) in document["versions"])
+                remove(self.service.models, SWAPPED, version - 1)
+                eyes.wait(path, lambda _, document: document["versions"] == [str(version)])
+
+        await asyncio.to_thread(swap)
+
+    async def _overload(self) -> None:
+        start = time.monotonic()
+        await self._load(TIMES, BURST_SECONDS)
+        await asyncio.sleep(AFTER_BURST_SECONDS)
+        self.client.rest()
+        self.soaked.bursts.append((start, time.monotonic()))
+
+    async def _visit(self) -> None:
+        bundle = await asyncio.to_thread(publish, shipped(VISITOR), self.service.models)
+        await asyncio.to_thread(self._wait_for_visitor, 200)
+        await self._ask_visitor(bundle)
+        remove(self.service.models, VISITOR, 1)
+        await asyncio.to_thread(self._wait_for_visitor, 404)
+
+    async def _unload_and_load(self) -> None:
+        bundle = await asyncio.to_thread(publish, shipped(VISITOR), self.service.models)
+        await asyncio.to_thread(self._wait_for_visitor, 200)
+        for verb in ("unload", "load"):
+            path = f"{self.service.address}/v2/repository/models/{VISITOR}/{verb}"
+            answer = await asyncio.to_thread(httpx.post, path, timeout=60)
+            if answer.status_code != 200:
+                raise RuntimeError(f"{verb} was answered with {answer.status_code}: {answer.text[:200]}")
+        await self._ask_visitor(bundle)
+        remove(self.service.models, VISITOR, 1)
+        await asyncio.to_thread(self._wait_for_visitor, 404)
+
+    def _wait_for_visitor(self, status: int) -> None:
+        with watching(self.service) as eyes:
+            eyes.wait(f"/v2/models/{VISITOR}", lambda found, _: found == status)
+
+    async def _ask_visitor(self, bundle: Bundle) -> None:
+        client = Client(self.service.port, self.soaked.tally)
+        questions = mixed(questions_of(bundle, fields=DEADLINE))
+        await saturating(client, questions, at_once=2, seconds=VISIT_SECONDS)
+        self.client.surprises += client.surprises
+        await client.close()
+
+    async def _kill(self) -> None:
+        self.soaked.endangered += kill(self.service, self.client, self.service.workers()[-1])
+        await asyncio.to_thread(self.service.wait_until_ready, 2)
