@@ -20,7 +20,7 @@ __all__ = ["Client", "Connection"]
 # fault, so this client, as any should, ends it sooner.
 IDLE_SECONDS = 3.0
 PATIENCE_SECONDS = 30.0
-# Timers of the event loop have whole milliseconds. What a request was late by the clock's coarseness is not counted.
+# Timers of the event loop have whole milliseconds. By so much a request may be late before it counts.
 TICK_SECONDS = 0.001
 MOST_AT_ONCE = 8_000
 
@@ -68,7 +68,7 @@ class Client:
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
         self.busy.add(connection)
-        connection.ask(question, max(due, now - TICK_SECONDS), now, done)
+        connection.ask(question, min(now, due + TICK_SECONDS), now, done)
 
     async def quiet(self, seconds: float = PATIENCE_SECONDS + 2) -> None:
         """Every question has ended. Raises TimeoutError."""
@@ -91,6 +91,7 @@ class Client:
         for connection in [*self.busy]:
             connection.abort()
         await asyncio.gather(*self._opening, return_exceptions=True)
+        await asyncio.sleep(0)  # in which the event loop closes what was aborted
 
     def ended(self, connection: "Connection", *, reusable: bool) -> None:
         """Called by a connection whose question has ended."""

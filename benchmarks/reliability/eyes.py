@@ -74,7 +74,7 @@ def holders(pids: Iterable[int], port: int) -> dict[int, int]:
     """Port of the client's end -> process that holds the service's end, for the connections to `port` of this machine
     that these processes hold."""
     rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    ends = {f"socket:[{row[9]}]": _port(row[2]) for row in rows if _port(row[1]) == port}
+    ends = {f"socket:[{row[9]}]": _port(row[2]) for row in rows if _port(row[1]) == port and _port(row[2])}
     found = {}
     for pid in pids:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():

@@ -1,0 +1,427 @@
+"""The reliability benchmark: it counts every request for what it was, waits for nobody, and shows what it found."""
+
+import asyncio
+import io
+import json
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from benchmarks.reliability.__main__ import ROWS, plain
+from benchmarks.reliability.client import Client
+from benchmarks.reliability.cycles import growth as growth_of_cycles
+from benchmarks.reliability.endurance import Held, Soaked, growth
+from benchmarks.reliability.endurance import outcome as soak_outcome
+from benchmarks.reliability.eyes import holders
+from benchmarks.reliability.idle import beside
+from benchmarks.reliability.kills import outcome as kills_outcome
+from benchmarks.reliability.load import by_the_clock, saturating
+from benchmarks.reliability.overload import Phase
+from benchmarks.reliability.overload import outcome as overload_outcome
+from benchmarks.reliability.page import page, write
+from benchmarks.reliability.question import Question
+from benchmarks.reliability.row import Check, Outcome, Row
+from benchmarks.reliability.service import Usage
+from benchmarks.reliability.tally import Tally, Verdict
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
+RIGHT = {"version": 2, "outputs": [[0.5, 0.25]]}
+PROBLEM = {"title": "Overloaded"}
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def read(body: bytes, _: Mapping[str, str]) -> tuple[int, Mapping[str, np.ndarray]]:
+    """As the service's JSON."""
+    document = orjson.loads(body)
+    return document["version"], {"outputs": np.asarray(document["outputs"], np.float32)}
+
+
+def question() -> Question:
+    expected = {
+        1: {"outputs": np.array([[1.0, 2.0]], np.float32)},
+        2: {"outputs": np.array([[0.5, 0.25]], np.float32)},
+    }
+    return Question.post("/", b"{}", read=read, expected=expected, fields={})
+
+
+def tally(*requests: tuple[float, float, Verdict]) -> Tally:
+    found = Tally()
+    for due, seconds, verdict in requests:
+        found.add(due, seconds, verdict)
+    return found
+
+
+@asynccontextmanager
+async def answering(handle: Handler) -> AsyncIterator[int]:
+    """The port of a server that does this with every connection."""
+    handling = set()
+
+    async def handle_wholly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handling.add(asyncio.current_task())
+        try:
+            await handle(reader, writer)
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async with await asyncio.start_server(handle_wholly, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+    await asyncio.gather(*filter(None, handling))
+
+
+def keep_answering(document: dict[str, Any]) -> Handler:
+    """The same answer to every request of a connection."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = json.dumps(document).encode()
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"{}"):
+                writer.write(OK % (len(body), body))
+
+    return handle
+
+
+async def ask(handle: Handler, *, times: int = 1, **settings: int) -> tuple[Tally, Client]:
+    """What becomes of so many questions, one after the other."""
+    async with answering(handle) as port:
+        client = Client(port, Tally(), **settings)
+        for _ in range(times):
+            client.ask(question(), time.monotonic())
+            await client.quiet()
+        await client.close()
+    return client.tally, client
+
+
+class TestTally:
+    def test_counts_by_verdict(self) -> None:
+        found = tally((0, 0.1, Verdict.OK), (1, 0.2, Verdict.LOST), (2, 0.3, Verdict.OK))
+        assert (len(found), found.count(Verdict.OK), found.count(Verdict.LOST), found.count(Verdict.WRONG)) == (
+            3,
+            2,
+            1,
+            0,
+        )
+
+    def test_percentiles_are_of_right_answers_alone(self) -> None:
+        found = tally(*((i, i / 1000, Verdict.OK) for i in range(1, 101)), (0, 9.0, Verdict.REFUSED))
+        assert found.percentile_ms(50) == pytest.approx(51)
+        assert found.percentile_ms(99) == pytest.approx(100)  # the next higher that was measured: never flattered
+        assert found.percentile_ms(100) == pytest.approx(100)
+
+    def test_no_answers_have_no_percentile_and_reach_no_goal(self) -> None:
+        percentile = tally((0, 0.1, Verdict.LOST)).percentile_ms(99)
+        assert np.isnan(percentile)
+        assert not Check(what="", measured=percentile, bound=1e9).holds
+        assert not Check(what="", measured=percentile, bound=0, at_most=False).holds
+
+    def test_a_part_holds_what_was_due_in_its_time_whenever_it_ended(self) -> None:
+        found = tally((1, 9, Verdict.OK), (2, 0.1, Verdict.LOST), (3, 0.1, Verdict.OK))
+        part = found.between(1, 3)
+        assert (len(part), part.count(Verdict.OK), part.count(Verdict.LOST)) == (2, 1, 1)
+        part.add(5, 1, Verdict.OK)  # a part of its own
+        assert len(found) == 3
+
+    def test_parts_are_joined(self) -> None:
+        parts = [tally((1, 1, Verdict.OK)), tally((2, 3, Verdict.OK), (3, 1, Verdict.WRONG))]
+        whole = Tally.joined(parts)
+        assert (len(whole), whole.percentile_ms(100), whole.count(Verdict.WRONG)) == (3, 3000, 1)
+
+    def test_goodput_counts_right_answers_within_the_deadline(self) -> None:
+        found = tally((0, 0.9, Verdict.OK), (0, 1.1, Verdict.OK), (0, 0.1, Verdict.REFUSED))
+        assert found.within(1.0) == 1
+
+
+class TestJudging:
+    def test_the_version_that_answered_decides_what_is_right(self) -> None:
+        one = {"version": 1, "outputs": [[1.0, 2.0]]}
+        for document in (RIGHT, one):
+            assert question().judge(200, {}, json.dumps(document).encode()) == (Verdict.OK, "")
+
+    @pytest.mark.parametrize(
+        ("document", "reason"),
+        [
+            ({"version": 2, "outputs": [[0.5, 0.26]]}, "does not answer these"),
+            ({"version": 1, "outputs": [[0.5, 0.25]]}, "does not answer these"),  # the other version's
+            ({"version": 3, "outputs": [[0.5, 0.25]]}, "which there is not"),
+            ({"version": 2, "outputs": [[0.5]]}, "of shape"),
+            ({"version": 2, "outputs": [[0.5, None]]}, "does not answer these"),
+            ({"version": 2}, "cannot be read"),
+            ([], "cannot be read"),
+        ],
+    )
+    def test_what_is_not_the_direct_answer_is_wrong(self, document: Any, reason: str) -> None:
+        verdict, said = question().judge(200, {}, json.dumps(document).encode())
+        assert verdict is Verdict.WRONG
+        assert reason in said
+
+    def test_a_right_answer_is_remembered_and_a_wrong_one_is_not(self) -> None:
+        asked, right = question(), json.dumps(RIGHT).encode()
+        wrong = right.replace(b"0.25", b"0.75")
+        assert [asked.judge(200, {}, body)[0] for body in (right, wrong, right, wrong)] == [
+            Verdict.OK,
+            Verdict.WRONG,
+        ] * 2
+
+    @pytest.mark.parametrize(
+        ("status", "fields", "body", "verdict"),
+        [
+            (503, {"retry-after": "1"}, PROBLEM, Verdict.REFUSED),
+            (429, {"retry-after": "7"}, {"error": "too many"}, Verdict.REFUSED),
+            (504, {}, {"title": "Deadline exceeded"}, Verdict.REFUSED),
+            (503, {}, PROBLEM, Verdict.WRONG),
+            (503, {"retry-after": "0"}, PROBLEM, Verdict.WRONG),
+            (503, {"retry-after": "0.5"}, PROBLEM, Verdict.WRONG),
+            (503, {"retry-after": "1"}, {}, Verdict.WRONG),
+            (503, {"retry-after": "1"}, "overloaded", Verdict.WRONG),
+            (500, {"retry-after": "1"}, PROBLEM, Verdict.WRONG),
+            (404, {}, PROBLEM, Verdict.WRONG),
+        ],
+    )
+    def test_a_refusal_is_honest_or_wrong(
+        self, status: int, fields: dict[str, str], body: Any, verdict: Verdict
+    ) -> None:
+        assert question().judge(status, fields, json.dumps(body).encode())[0] is verdict
+
+
+class TestClient:
+    async def test_right_answers_over_one_kept_connection(self) -> None:
+        found, client = await ask(keep_answering(RIGHT), times=3)
+        assert (len(found), found.count(Verdict.OK), client.opened) == (3, 3, 1)
+
+    async def test_some_requests_have_a_connection_of_their_own(self) -> None:
+        found, client = await ask(keep_answering(RIGHT), times=4, fresh_every=2)
+        assert (found.count(Verdict.OK), client.opened) == (4, 3)
+
+    async def test_a_wrong_answer_is_wrong(self) -> None:
+        found, _ = await ask(keep_answering({"version": 2, "outputs": [[0.5, 0.5]]}))
+        assert found.count(Verdict.WRONG) == 1
+
+    @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"], ids=["nothing", "half"])
+    async def test_a_connection_that_breaks_loses_its_request(self, sent: bytes) -> None:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"{}")
+            writer.write(sent)
+
+        found, client = await ask(handle)
+        assert (found.count(Verdict.LOST), client.surprises) == (1, 1)
+
+    async def test_nobody_listening_is_a_lost_request(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            port = closed.getsockname()[1]
+        client = Client(port, Tally())
+        client.ask(question(), time.monotonic())
+        await client.quiet()
+        await client.close()
+        assert client.tally.count(Verdict.LOST) == 1
+
+    async def test_what_is_foreseen_is_lost_but_no_surprise(self) -> None:
+        async def handle(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"{}")
+            for connection in client.busy:
+                connection.doomed = True
+
+        async with answering(handle) as port:
+            client = Client(port, Tally())
+            client.ask(question(), time.monotonic())
+            await client.quiet()
+            await client.close()
+        assert (client.tally.count(Verdict.LOST), client.surprises) == (1, 0)
+
+    async def test_a_connection_that_has_been_closed_is_not_used_again(self) -> None:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            body = json.dumps(RIGHT).encode()
+            await reader.readuntil(b"{}")
+            writer.write(OK % (len(body), body))
+
+        found, client = await ask(handle, times=3)
+        assert (found.count(Verdict.OK), found.count(Verdict.LOST)) == (3, 0)
+        assert client.opened == 3
+
+    async def test_an_answer_counts_from_when_the_question_was_due(self) -> None:
+        async with answering(keep_answering(RIGHT)) as port:
+            client = Client(port, Tally())
+            client.ask(question(), time.monotonic() - 5)
+            await client.quiet()
+            await client.close()
+        assert client.tally.percentile_ms(100) >= 4999  # a tick of the clock is forgiven
+
+
+async def test_load_by_the_clock_waits_for_no_answer() -> None:
+    silent = asyncio.Event()
+
+    async def handle(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await silent.wait()
+
+    async with answering(handle) as port:
+        client = Client(port, Tally())
+        await by_the_clock(client, repeat(question()), rate=1000, seconds=0.1, seed=1)
+        under_way = len(client.busy)
+        silent.set()
+        await client.quiet()
+        await client.close()
+    assert 60 < under_way < 140  # all of about a hundred, though none was answered
+    assert client.tally.count(Verdict.LOST) == under_way
+
+
+async def test_saturating_keeps_so_many_under_way() -> None:
+    most = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal most
+        most = max(most, len(client.busy))
+        await keep_answering(RIGHT)(reader, writer)
+
+    async with answering(handle) as port:
+        client = Client(port, Tally())
+        await saturating(client, repeat(question()), at_once=4, seconds=0.05)
+        await client.close()
+    assert most == 4
+    assert client.tally.count(Verdict.OK) == len(client.tally) >= 4
+
+
+def test_connections_are_found_by_the_process_that_holds_them() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            accepted, _ = server.accept()
+            with accepted:
+                assert holders([os.getpid()], port) == {client.getsockname()[1]: os.getpid()}
+            assert holders([os.getpid()], port) == {}
+
+
+def test_speed_counts_against_the_rounds_around_it() -> None:
+    # The machine becomes twice as slow after the first pair, and the ratio stays.
+    assert beside([100, 100, 50, 50], [90, 67.5, 45]) == pytest.approx(0.9)
+
+
+def test_growth_is_that_of_the_worker_that_grew_more() -> None:
+    cycles = [[Usage(100 + cycle, 10, 3), Usage(200, 10, 3)] for cycle in range(30)]
+    assert growth_of_cycles(cycles, "memory") == pytest.approx(20)
+    assert growth_of_cycles([workers[::-1] for workers in cycles], "memory") == pytest.approx(20)
+    assert growth_of_cycles(cycles, "files") == 0
+
+
+def held(memory: float) -> Held:
+    return Held(Usage(50, 9, 3), Usage(memory, 20, 4), 6)
+
+
+def test_growth_of_a_soak_leaves_the_first_laps_out() -> None:
+    laps = [held(memory) for memory in (10, 100, 110, 120, 130, 140, 150, 160)]
+    assert growth(laps, lambda lap: lap.elder.memory) == pytest.approx(155 - 115)
+    assert growth([held(1), held(4)], lambda lap: lap.elder.memory) == 0 + 0
+    assert growth([held(1)], lambda lap: lap.elder.memory) == 0
+
+
+def states(outcome: Outcome) -> dict[str, bool]:
+    return {check.what: check.holds for check in outcome.checks}
+
+
+def test_a_soak_misses_by_one_wrong_answer_or_one_surprise() -> None:
+    soaked = Soaked(laps=[held(100)] * 4, bursts=[(10, 20)])
+    soaked.tally.add(15, 1, Verdict.REFUSED)
+    assert all(states(soak_outcome(soaked, minutes=1, tracebacks=0, setting="")).values())
+
+    soaked.tally.add(25, 1, Verdict.REFUSED)
+    soaked.tally.add(25, 1, Verdict.WRONG)
+    soaked.surprises = 1
+    missed = [
+        what for what, holds in states(soak_outcome(soaked, minutes=1, tracebacks=1, setting="")).items() if not holds
+    ]
+    assert missed == [
+        "of these, not under way on a worker that was killed",
+        "wrong answers",
+        "requests refused while there was no overload",
+        "tracebacks in the service's log",
+    ]
+
+
+def test_kills_may_lose_what_was_under_way_and_nothing_else() -> None:
+    usage = Usage(50, 9, 3)
+    found = tally((0, 1, Verdict.LOST), (0, 1, Verdict.OK))
+
+    def outcome(endangered: list[int], surprises: int) -> list[bool]:
+        return list(
+            states(
+                kills_outcome(
+                    found, endangered=endangered, surprises=surprises, reasons="", rate=1, supervisor=(usage, usage)
+                )
+            ).values()
+        )
+
+    assert outcome([1, 0], 0) == [True, True, True, True]
+    assert outcome([0, 0], 0)[0] is False
+    assert outcome([1, 0], 1)[1] is False
+
+
+def test_overload_is_judged_by_goodput_latency_memory_and_recovery() -> None:
+    def phase(times: float, start: float, *requests: tuple[float, float, Verdict]) -> Phase:
+        return Phase(times, start, start + 10, tally(*requests), (100, 100), 0.1)
+
+    calm = phase(0.5, 0, *((i, 0.1, Verdict.OK) for i in range(10)))
+    over = phase(4, 10, *((10 + i, 0.5, Verdict.OK) for i in range(10)), *((11, 0.1, Verdict.REFUSED),) * 30)
+    after = phase(0.5, 20, (21, 1.0, Verdict.REFUSED), *((22 + i, 0.15, Verdict.OK) for i in range(8)))
+    assert all(states(overload_outcome([calm, over, after], "")).values())
+
+    late = phase(4, 10, *((10 + i, 1.5, Verdict.OK) for i in range(10)))._replace(memory=(100, 150))
+    slow = phase(0.5, 20, (23, 1.0, Verdict.REFUSED), *((22 + i, 0.9, Verdict.OK) for i in range(8)))
+    assert not any(list(states(overload_outcome([calm, late, slow], "")).values())[:5])
+
+
+def outcome_of(measured: float) -> Outcome:
+    checks = (Check(what="p99", measured=measured, bound=2.0, unit="ms"),)
+    return Outcome(setting="Two workers", checks=checks, table=(("a", "b"), ("1", "2")), notes=("A note.",))
+
+
+def test_the_page_shows_every_figure_with_its_goal_command_and_machine(tmp_path: Path) -> None:
+    row = Row(name="swaps", title="Swaps", goal="p99 <= 2x", measure=lambda: outcome_of(1.5))
+    results = {
+        "swaps": plain(row, row.measure(), seconds=3, load=0.5),
+        "kills": plain(row, outcome_of(2.5), seconds=3, load=0.5),
+    }
+    write(results, tmp_path)
+    assert json.loads((tmp_path / "reliability.json").read_text()) == json.loads(json.dumps(results))
+    text = (tmp_path / "reliability.md").read_text()
+    assert text == page(results)
+    for shown in (
+        "[Swaps](#swaps) | p99 <= 2x | p99: 1.5 ms | holds |",
+        "p99: 2.5 ms | **missed** |",
+        "| p99 | 2.5 ms | at most 2 ms | **missed** |",
+        "- A note.",
+        "| 1 | 2 |",
+        "`python -m benchmarks.reliability swaps`, 3 s",
+        f"{os.cpu_count()} CPU cores",
+        "uvicorn ",
+    ):
+        assert shown in text
+
+
+def test_a_page_without_results_can_be_written(tmp_path: Path) -> None:
+    write({}, tmp_path)
+    assert (tmp_path / "reliability.md").read_text().startswith("# Reliability")
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_has_a_file_and_the_name_of_it(name: str) -> None:
+    module = pytest.importorskip(f"benchmarks.reliability.{name}")
+    assert name.replace("_", "-") == module.ROW.name
+
+
+def test_npy_answers_are_read_with_their_version() -> None:
+    from benchmarks.reliability.questions import _read_npy
+
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([[1, 2]], np.float32))
+    version, arrays = _read_npy(buffer.getvalue(), {"diabolo-version": "7"})
+    assert version == 7
+    assert arrays["scores"].tolist() == [[1, 2]]
