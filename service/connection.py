@@ -35,8 +35,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
-        super().data_received(data)
-        if self._has_begun_a_head:
+        HttpToolsProtocol.data_received(self, data)
+        if self.cycle is None or self.cycle.scope is not self.scope:
             self._bound_head(len(data))
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -9,7 +9,7 @@ from service.api.posted import Posted
 from service.engine.deadline import DEADLINE
 from service.errors import DeadlineExceeded, MalformedField
 
-__all__ = ["PARAMETER", "exceeded", "timeout_of", "within"]
+__all__ = ["FIELD", "PARAMETER", "exceeded", "timeout_of", "within"]
 
 T = TypeVar("T")
 FIELD = b"request-timeout-ms"

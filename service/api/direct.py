@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.bodies import Bodies
 from service.api.compression import packing
+from service.api.deadlines import FIELD as TIMEOUT
 from service.api.deadlines import timeout_of, within
 from service.api.departure import connection_of
 from service.api.posted import Posted
@@ -129,20 +130,29 @@ class DirectApp(FastAPI):
                 return await within(milliseconds, endpoint(request, **values))
             return await endpoint(request, **values)
         finally:
-            if request.held_bytes and self._bodies is not None:
-                self._bodies.release(request)
+            self._release(request)
+
+    def _release(self, request: Posted) -> None:
+        if self._bodies is not None:
+            self._bodies.release(request)
 
     async def _answer(self, target: _Target, scope: Scope, receive: Receive, send: Send) -> None:
         identity = identify(scope)
         request = Posted(scope, receive)
         try:
-            response = await self.respond(target.endpoint, request, target.values)
+            if self._timeout_ms or TIMEOUT in request.fields:
+                response = await self.respond(target.endpoint, request, target.values)
+            else:
+                response = await target.endpoint(request, **target.values)
         except ServiceError as error:
             response = refusal(scope, error)
         except ClientDisconnect:
             return
         except Exception as error:
             response = refusal_of_bug(scope, error)
+        finally:
+            if request.held_bytes:
+                self._release(request)
         response.raw_headers.append((FIELD, identity))
         # Short answers are not compressed, and say themselves what they depend on.
         if self._compress_bytes and not (isinstance(response, Rendered) and len(response.body) < self._compress_bytes):

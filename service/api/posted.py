@@ -19,11 +19,11 @@ class Posted(Request):
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         super().__init__(scope, receive)
-        self._fields: dict[bytes, bytes] = dict(scope["headers"])
-        if len(self._fields) < len(scope["headers"]):
-            self._fields = {}
+        self.fields: dict[bytes, bytes] = dict(scope["headers"])
+        if len(self.fields) < len(scope["headers"]):
+            self.fields = {}
             for name, value in scope["headers"]:  # lines of one name are one list (RFC 9110, section 5.3)
-                self._fields[name] = self._fields[name] + b", " + value if name in self._fields else value
+                self.fields[name] = self.fields[name] + b", " + value if name in self.fields else value
 
     @classmethod
     def of(cls, request: Request) -> "Posted":
@@ -32,7 +32,7 @@ class Posted(Request):
 
     def field(self, name: bytes) -> str | None:
         """The field of that name, in small letters, or None where there is none."""
-        value = self._fields.get(name)
+        value = self.fields.get(name)
         return None if value is None else value.decode("latin-1")
 
     @property
