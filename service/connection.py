@@ -16,6 +16,7 @@ from service.errors import HeadTooLarge, RequestTooSlow, ServiceError
 __all__ = ["Connection"]
 
 MAX_HEAD_BYTES = 2**16
+LINGER_SECONDS = 0.5
 
 
 class Connection(HttpToolsProtocol):
@@ -26,6 +27,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self.app_state = {**self.app_state, CONNECTION: self}
         self.gone = False
+        self._ends = False
         self.under_way: asyncio.Task[Any] | None = None
         self._lost = lost
         self._head: object = None
@@ -38,6 +40,8 @@ class Connection(HttpToolsProtocol):
         HttpToolsProtocol.data_received(self, data)
         if self.cycle is None or self.cycle.scope is not self.scope:
             self._bound_head(len(data))
+        elif self._ends:
+            self.cycle.keep_alive = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
@@ -47,6 +51,19 @@ class Connection(HttpToolsProtocol):
             self.under_way.cancel()
         if self._lost is not None:
             self._lost()
+
+    def shutdown(self) -> None:
+        """Called by the server at its end: what is under way is answered, and so is a request that is on its way
+        already, which nobody would answer if an idle connection ended at once."""
+        self._ends = True
+        if self._is_answering:
+            super().shutdown()
+        else:
+            self.loop.call_later(LINGER_SECONDS, self._leave)
+
+    def _leave(self) -> None:
+        if not self._is_answering:
+            self.transport.close()
 
     def attend(self, now: float, *, seconds: float) -> None:
         """What waits for its client at `now` is reminded of the time, or ended if it has waited for `seconds`."""
