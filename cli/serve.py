@@ -48,8 +48,9 @@ def serve(
             reason = (error.strerror or "").lower()
             typer.echo(f"DIABOLO_STATE_DIR: {settings.state_dir} cannot be used: {reason}", err=True)
             raise typer.Exit(1) from None
-    from service.machine import check_installed
+    from service.machine import allow_open_files, check_installed
 
+    allow_open_files()
     check_installed(settings.runtime)
     if settings.device.startswith("cuda"):
         from service.engine.runtimes.torchscript import resolve_device

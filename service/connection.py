@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import socket
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +18,7 @@ __all__ = ["Connection"]
 
 MAX_HEAD_BYTES = 2**16
 LINGER_SECONDS = 0.5
+VANISHED_SECONDS = 60
 
 
 class Connection(HttpToolsProtocol):
@@ -34,6 +36,14 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._waits: object = None
         self._waits_since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's too
+        """Called by the event loop. That a client has vanished without a word is noticed in minutes."""
+        super().connection_made(transport)
+        end = transport.get_extra_info("socket")
+        if end is not None and hasattr(socket, "TCP_KEEPIDLE"):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, VANISHED_SECONDS)
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""

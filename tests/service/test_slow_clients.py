@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,26 @@ async def test_a_next_request_in_the_same_piece_as_a_large_body_is_no_head_witho
         assert (await pipelining.answer())[0] == 200
         await pipelining.send(request()[20:])
         assert (await pipelining.answer())[0] == 200
+
+
+async def test_a_client_that_vanishes_without_a_word_is_asked_after_by_the_system(place: Place) -> None:
+    async with client(place):
+        end = place.connections[0].transport.get_extra_info("socket")
+        assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+
+
+async def test_at_the_end_a_request_on_its_way_over_an_idle_connection_is_still_answered(place: Place) -> None:
+    async with client(place) as idle, client(place) as silent:
+        await idle.send(request())
+        assert (await idle.answer())[1].get("connection") is None
+        for connection in place.connections:
+            connection.shutdown()
+        await idle.send(request())
+        status, fields, _ = await idle.answer()
+        assert (status, fields["connection"]) == (200, "close")
+        assert await idle.ended()
+        assert await silent.ended()
 
 
 async def test_slow_connections_do_not_keep_out_a_fast_one(place: Place) -> None:
