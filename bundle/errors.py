@@ -18,6 +18,7 @@ __all__ = [
     "MissingFile",
     "NameMismatch",
     "NotARegularFile",
+    "ProgramForbidden",
     "ProgramInvalid",
     "SchemaVersionUnknown",
     "SizeMismatch",
@@ -121,6 +122,12 @@ class ProgramInvalid(BundleError):
     """The artefact is intact but cannot be opened by the runtime, or lacks a method that it declares."""
 
     reason = "program-invalid"
+
+
+class ProgramForbidden(BundleError):
+    """The artefact holds, or calls, what no program of ours does: it was not opened."""
+
+    reason = "program-forbidden"
 
 
 class ArtefactMissing(BundleError):

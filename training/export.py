@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bundle.calibration import Floats
 from bundle.golden import Expected, Golden
+from bundle.inspection.program import inspected
 from bundle.operations import Method
 from bundle.torchscript import silence_deprecation
 from training.errors import ParityError, TrainingError
@@ -85,12 +86,13 @@ class Exported(Protocol):
 
 
 class Artefact:
-    """An exported program as anyone else would open it: from its bytes. With `units` rows come and go in those."""
+    """An exported program as anyone else would open it: from its bytes, inspected. With `units` rows come and go in
+    those. Raises ProgramForbidden for what the service would not load."""
 
     def __init__(self, content: bytes, *, units: Units | None = None) -> None:
         self._units = units
         silence_deprecation()
-        self._program = torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]  # torch's own
+        self._program = torch.jit.load(io.BytesIO(inspected(content)), map_location="cpu")  # type: ignore[no-untyped-call]  # torch's own
 
     def run(self, method: Method, rows: Floats) -> tuple[Floats, ...]:
         """What `method` returns for rows (n, d), or codes (n, k): one array, two for `encode_distribution`."""

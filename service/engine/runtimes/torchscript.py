@@ -6,6 +6,7 @@ import torch
 
 from bundle.calibration import Floats
 from bundle.errors import ProgramInvalid
+from bundle.inspection.program import inspected
 from bundle.manifest import TORCHSCRIPT_FILE
 from bundle.operations import Method
 from bundle.read import Bundle
@@ -34,7 +35,8 @@ def resolve_device(name: str) -> torch.device:
 
 
 class TorchScriptRuntime:
-    """A bundle's `model.pt`, frozen, on one device. Raises ProgramInvalid when it does not open or lacks a method."""
+    """A bundle's `model.pt`, frozen, on one device. Raises ProgramForbidden when it holds what no program of ours does,
+    before torch reads any of it; ProgramInvalid when it does not open or lacks a method."""
 
     platform = "pytorch_torchscript"
 
@@ -44,7 +46,7 @@ class TorchScriptRuntime:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         try:
-            content = io.BytesIO(bundle.files[TORCHSCRIPT_FILE])
+            content = io.BytesIO(inspected(bundle.files[TORCHSCRIPT_FILE]))
             program = torch.jit.load(content, map_location=device).eval()  # type: ignore[no-untyped-call]  # torch's own
             missing = sorted(method for method in bundle.manifest.methods if not hasattr(program, method))
             if missing:
