@@ -9,11 +9,12 @@ from functools import partial
 
 from service.worker_process import WorkerProcess
 
-__all__ = ["Balancer", "listen"]
+__all__ = ["LOADING_SECONDS", "Balancer", "listen"]
 
 BACKLOG = 2048
 ACCEPTS_AT_ONCE = 64
 SILENT_SECONDS = 1.0
+LOADING_SECONDS = 10.0
 logger = logging.getLogger("diabolo.supervisor")
 
 
@@ -38,7 +39,7 @@ class Balancer:
         self._waiting: deque[socket.socket] = deque()
         self._accepting = False
         self.only_complete = False
-        """True when workers that cannot answer yet come last."""
+        """True when workers that cannot answer come last, and those that only just load are left alone."""
 
     def open(self) -> None:
         """Connections are passed on, again if nobody could take them for a while."""
@@ -53,8 +54,8 @@ class Balancer:
     def hand_over(self, connection: socket.socket) -> bool:
         """True if the connection is on its way to a worker; else it waits for one, and nobody else is let in."""
         now = asyncio.get_running_loop().time()
-        started = [worker for worker in self._workers if worker.report is not None]
-        if any(worker.offer(connection) for worker in sorted(started, key=partial(self._rank, now))):
+        able = [worker for worker in self._workers if worker.report is not None and not self._loads(worker, now)]
+        if any(worker.offer(connection) for worker in sorted(able, key=partial(self._rank, now))):
             return True
         self._waiting.append(connection)
         self._pause()
@@ -70,6 +71,11 @@ class Balancer:
             ended.close()
         self._listeners = []
         self._waiting.clear()
+
+    def _loads(self, worker: WorkerProcess, now: float) -> bool:
+        """True for one that takes another's place and is loading its bundles: it could only say so. Should that take
+        long, it may say so."""
+        return self.only_complete and not worker.proven and now - worker.first_heard < LOADING_SECONDS
 
     def _rank(self, now: float, worker: WorkerProcess) -> tuple[int, int, int]:
         """Workers that can answer come first, then who has fewest connections, then who had."""

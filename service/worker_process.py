@@ -22,6 +22,7 @@ class WorkerProcess:
     channel: socket.socket
     report: Report | None = None
     heard: float = 0.0
+    first_heard: float = 0.0
     sent: int = 0
     proven: bool = False
     asked_to_leave: bool = False
@@ -50,6 +51,8 @@ class WorkerProcess:
         open_still = False
         try:
             while message := self.channel.recv(MESSAGE_BYTES):
+                if self.report is None:
+                    self.first_heard = now
                 self.report, self.heard = Report.unpacked(message), now
                 self.proven |= self.report.complete
         except BlockingIOError:

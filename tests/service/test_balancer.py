@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from service.balancer import Balancer, listen
+from service.balancer import LOADING_SECONDS, Balancer, listen
 from service.channel import CONNECTION, READY, Report, open_channel
 from service.settings import Settings
 from service.supervisor import Supervisor
@@ -105,9 +106,29 @@ def test_who_cannot_answer_yet_is_left_out_once_the_start_is_over(
     assert spread(pairs, clients[6:], only_complete=False) == [1, 4, 1]
 
 
-def test_who_cannot_answer_yet_is_better_than_nobody(pairs: list[Pair], clients: list[socket.socket]) -> None:
+@pytest.mark.parametrize("proven", [True, False], ids=["could before", "has loaded for long"])
+def test_who_cannot_answer_is_better_than_nobody(pairs: list[Pair], clients: list[socket.socket], proven: bool) -> None:
+    pairs[2].says(complete=proven)
+    pairs[2].worker.receive(time.monotonic() - LOADING_SECONDS)
     pairs[2].says(complete=False)
     assert spread(pairs, clients) == [0, 0, 12]
+
+
+async def test_who_takes_the_place_of_another_gets_nothing_before_it_has_loaded(
+    pairs: list[Pair], clients: list[socket.socket]
+) -> None:
+    balancer = Balancer([], [pairs[0].worker])
+    balancer.only_complete = True
+    now = asyncio.get_running_loop().time()
+    pairs[0].says(complete=False)
+    pairs[0].worker.receive(now)
+    assert not balancer.hand_over(clients[0])
+    assert pairs[0].gets() is None
+
+    pairs[0].says(complete=True)
+    pairs[0].worker.receive(now)
+    balancer.open()
+    assert pairs[0].gets() == CONNECTION
 
 
 def test_who_is_leaving_is_left_out(pairs: list[Pair], clients: list[socket.socket]) -> None:
