@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import NamedTuple
 
+from benchmarks.reliability.cycles import POOL_GROWTH
 from benchmarks.reliability.row import Check, Outcome
 from benchmarks.reliability.service import Usage
 from benchmarks.reliability.tally import Tally, Verdict
@@ -68,7 +69,7 @@ def outcome(soaked: Soaked, *, minutes: float, tracebacks: int, setting: str) ->
                 for what, of, bound, unit in (
                     ("memory", lambda held: held.elder.memory, 5, "MB"),
                     ("open files", lambda held: held.elder.files, 0, ""),
-                    ("threads", lambda held: held.elder.threads, 0, ""),
+                    ("threads", lambda held: held.elder.threads, POOL_GROWTH, ""),
                     ("asyncio tasks", lambda held: held.tasks, 0, ""),
                 )
             ),
