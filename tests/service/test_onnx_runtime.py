@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import NodeProto, TensorProto
 from onnx.helper import make_function, make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
-from bundle.errors import GoldenMismatch, ProgramInvalid
+from bundle.errors import BundleError, GoldenMismatch, ProgramForbidden, ProgramInvalid
+from bundle.inspection.graph import check_graph
 from bundle.operations import Method
 from service.engine.loaded import prove
 from service.engine.runtimes.onnx import OnnxRuntime
@@ -20,6 +22,7 @@ from tests.service.graphs import NODES, WEIGHTS, external, graph_of, onnx_bundle
 from tests.service.programs import rows_of
 
 ROOT = Path(__file__).parents[2]
+MODELS = ROOT / "models"
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
@@ -82,7 +85,7 @@ def test_the_weights_may_go_once_the_graphs_are_open(root: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no graph", b"\x08\x0a" + bytes(100)], ids=range(3))
 def test_what_is_no_graph_is_refused(root: Path, content: bytes) -> None:
-    with pytest.raises(ProgramInvalid, match=r"^decode\.onnx cannot be opened by onnxruntime ") as refusal:
+    with pytest.raises(ProgramInvalid, match=r"^decode\.onnx (cannot be opened by onnxruntime|is no ONNX)") as refusal:
         OnnxRuntime(onnx_bundle(root, decode=content))
     assert "\n" not in str(refusal.value)
     assert str(root) not in str(refusal.value)
@@ -145,8 +148,78 @@ def test_no_graph_reads_a_file(
         Path(path).write_bytes(WEIGHTS)
     where = location.format(root=Path.cwd(), name="here")
     tensor = external("twice", offset=96, shape=(LATENT_SIZE, SIZE), location=where)
-    with pytest.raises(ProgramInvalid, match=r"^decode\.onnx cannot be opened"):
+    with pytest.raises((ProgramInvalid, ProgramForbidden), match=r"^decode\.onnx (cannot be opened|has functions)"):
         OnnxRuntime(onnx_bundle(root, decode=graph(tensor)))
+
+
+def gelu(*, domain: str, inside_a_branch: bool = False) -> bytes:
+    """A graph with an operator of onnxruntime's own."""
+    node = make_node("Gelu", ["rows"], ["mine"], domain=domain)
+    last = make_node("MatMul", ["mine", "twice"], ["decode"])
+    if not inside_a_branch:
+        return serialised(graph_of(Method.DECODE, nodes=[node, last]))
+    given = [make_tensor_value_info("decode", TensorProto.FLOAT, ["n", SIZE])]
+    branch = make_graph([node, last], "branch", [], given)
+    condition = make_node("Constant", [], ["yes"], value=TensorProto(data_type=TensorProto.BOOL, int32_data=[1]))
+    chosen = make_node("If", ["yes"], ["decode"], then_branch=branch, else_branch=branch)
+    return serialised(graph_of(Method.DECODE, nodes=[condition, chosen]))
+
+
+@pytest.mark.parametrize("inside_a_branch", [False, True])
+@pytest.mark.parametrize("domain", ["com.microsoft", "ai.onnx.ml", "my.own", " "])
+def test_an_operator_that_is_not_of_the_standard_is_refused_by_name_unopened(
+    root: Path, monkeypatch: pytest.MonkeyPatch, domain: str, inside_a_branch: bool
+) -> None:
+    bundle = onnx_bundle(root, decode=gelu(domain=domain, inside_a_branch=inside_a_branch))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: pytest.fail("onnxruntime was given it"))
+    with pytest.raises(
+        ProgramForbidden, match=rf"^decode\.onnx uses the operator '{domain}\.Gelu', which is not one of"
+    ):
+        OnnxRuntime(bundle)
+    check_graph("decode.onnx", gelu(domain="ai.onnx", inside_a_branch=inside_a_branch))
+
+
+def test_onnxruntime_itself_would_run_it() -> None:
+    options = onnxruntime.SessionOptions()
+    options.add_external_initializers_from_files_in_memory(["weights.bin"], [WEIGHTS], [len(WEIGHTS)])
+    assert onnxruntime.InferenceSession(gelu(domain="com.microsoft"), options, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "said"),
+    [
+        (b"\x08\x0aORTM" + bytes(20), ProgramInvalid, "is no ONNX"),
+        (bytes(4) + b"ORTM" + bytes(20), ProgramForbidden, "onnxruntime's own format"),
+        (b"\xa2\x01\x00", ProgramForbidden, "has steps of training"),
+        (b"\xca\x01\x00", ProgramForbidden, "has functions of its own"),
+        (b"\xfa\x01\x00", ProgramForbidden, "has the field 31"),
+        (b"\xba\x80\x80\x80\x80\x01\x00", ProgramInvalid, "has a number that is none"),
+        (b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", ProgramInvalid, "longer than the message"),
+        (b"\x3a" + b"\xff" * 20, ProgramInvalid, "has no end"),
+        (b"\x3b", ProgramInvalid, "wire type 3"),
+    ],
+)
+def test_what_is_no_plain_onnx_is_refused(content: bytes, error: type[BundleError], said: str) -> None:
+    with pytest.raises(error, match=said):
+        check_graph("decode.onnx", content)
+
+
+def test_graphs_within_graphs_come_to_an_end() -> None:
+    content = b""
+    for _ in range(100):
+        node = b"\x2a" + _sized(b"\x32" + _sized(content))
+        content = b"\x0a" + _sized(node)
+    with pytest.raises(ProgramForbidden, match="deeper"):
+        check_graph("decode.onnx", b"\x3a" + _sized(content))
+
+
+def _sized(content: bytes) -> bytes:
+    return bytes([len(content) & 0x7F | 0x80, len(content) >> 7]) + content
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*/*/*.onnx")), ids=lambda path: "/".join(path.parts[-3::2]))
+def test_shipped_graphs_pass(path: Path) -> None:
+    check_graph(path.name, path.read_bytes())
 
 
 @pytest.mark.parametrize("offset", [-4, 100, 2**62])

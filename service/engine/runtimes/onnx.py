@@ -4,6 +4,7 @@ import os
 
 from bundle.calibration import Floats
 from bundle.errors import ProgramInvalid
+from bundle.inspection.graph import check_graph
 from bundle.manifest import WEIGHTS_FILE, onnx_file
 from bundle.onnx import refuse_telemetry
 from bundle.operations import Method
@@ -22,14 +23,17 @@ NOTHING_LOGGED = 4  # what goes wrong is raised as well
 
 
 class OnnxRuntime:
-    """A bundle's graphs on the CPU, opened from the bytes that were verified. Raises ProgramInvalid when one does not
-    open, or when it wants data from anywhere but weights.bin."""
+    """A bundle's graphs on the CPU, opened from the bytes that were verified. Raises ProgramForbidden when one has an
+    operator that is not of the standard, before onnxruntime reads it; ProgramInvalid when one does not open, or when it
+    wants data from anywhere but weights.bin."""
 
     device = "cpu"
     platform = "onnxruntime_onnx"
 
     def __init__(self, bundle: Bundle) -> None:
         weights = bundle.files[WEIGHTS_FILE]
+        for method in sorted(bundle.manifest.methods):
+            check_graph(onnx_file(method), bundle.files[onnx_file(method)])
         self._graphs = {
             method: _open(onnx_file(method), bundle.files[onnx_file(method)], weights)
             for method in sorted(bundle.manifest.methods)
