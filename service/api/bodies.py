@@ -48,7 +48,9 @@ class Bodies:
         coding = content_coding(request)
         announced = request.field(b"content-length") or ""
         if announced.isdecimal():
-            self._expect(int(announced) if len(announced) < 19 else self._max_bytes + 1)
+            size = int(announced) if len(announced) < 19 else self._max_bytes + 1
+            if size > self._small_bytes:
+                self._expect(size)
         first, more = await request.piece()
         if not more and len(first) <= self._small_bytes and coding == IDENTITY:
             return first  # nearly always
