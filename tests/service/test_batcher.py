@@ -127,6 +127,29 @@ async def test_what_waits_is_batched_up_to_the_limit_in_order() -> None:
         assert program.batches == [1, 4, 1]
 
 
+@pytest.mark.parametrize("others", [1, 15, 63, 200])
+async def test_company_costs_the_first_one_pass_at_most(others: int) -> None:
+    """Whoever waits is in the very next pass, however many come after."""
+    program = Program()
+    async with batching(program, max_batch_rows=64) as batcher:
+
+        async def passes_until_answered() -> int:
+            await batcher.submit(Method.ENCODE, rows_of(1))
+            return len(program.batches)
+
+        program.hold()
+        busy = asyncio.create_task(batcher.submit(Method.ENCODE, rows_of(0)))
+        await program.entered()
+        first = asyncio.create_task(passes_until_answered())
+        await asyncio.sleep(0)
+        crowd = [asyncio.create_task(batcher.submit(Method.ENCODE, rows_of(2))) for _ in range(others)]
+        await asyncio.sleep(0)
+        program.release()
+        assert await first == 2
+        await asyncio.gather(busy, *crowd)
+        assert program.batches[:2] == [1, min(1 + others, 64)]
+
+
 async def test_methods_and_shapes_do_not_share_a_forward_pass() -> None:
     program = Program()
     async with batching(program) as batcher:
