@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.reliability.page import write
 from benchmarks.reliability.row import Outcome, Row
+from benchmarks.reliability.service import raise_file_limit
 from benchmarks.serving import ROOT, print_line
 
 ROWS = ("swaps", "cycles", "overload_forward", "overload_w2", "kills", "idle", "killed_writer")
@@ -36,6 +37,7 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.rows) - set(known):
         parser.error(f"no row is called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    raise_file_limit()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the service ends with us
     results = _read(options.docs)
     missed = False

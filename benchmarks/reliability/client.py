@@ -22,7 +22,7 @@ IDLE_SECONDS = 3.0
 PATIENCE_SECONDS = 30.0
 # Timers of the event loop have whole milliseconds. By so much a request may be late before it counts.
 TICK_SECONDS = 0.001
-MOST_AT_ONCE = 8_000
+MOST_AT_ONCE = 15_000
 
 
 class Client:

@@ -1,6 +1,5 @@
 """Ten thousand connections that say nothing, and how fast others are served beside them."""
 
-import resource
 import socket
 import statistics
 import tempfile
@@ -25,7 +24,7 @@ from bundle.operations import Operation
 
 __all__ = ["ROW", "beside", "outcome"]
 
-NETWORK, CONNECTIONS, SPARE_FILES = "fashion-vae", 10_000, 1_000
+NETWORK, CONNECTIONS = "fashion-vae", 10_000
 AT_ONCE, SECONDS, ROUNDS = 16, 4.0, 5
 PATIENCE_SECONDS = 30.0
 
@@ -40,7 +39,6 @@ class Speed(NamedTuple):
 
 def measure() -> Outcome:
     """Rounds without and with the idle connections take turns."""
-    raise_file_limit(CONNECTIONS + SPARE_FILES)
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder) / "models"
         bundle = publish(shipped(NETWORK), models)
@@ -107,13 +105,6 @@ def beside(alone: list[float], together: list[float]) -> float:
     """The median, over the rounds `together`, of each one's ratio to the mean of the rounds alone around it."""
     means = [(before + after) / 2 for before, after in pairwise(alone)]
     return statistics.median(speed / mean for speed, mean in zip(together, means, strict=True))
-
-
-def raise_file_limit(files: int) -> None:
-    """This process, and what it starts, may have so many files open. Raises OSError where the system says no."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < files:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, max(files, hard)))
 
 
 @contextmanager

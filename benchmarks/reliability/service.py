@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import httpx
 from benchmarks.serving import ROOT, free_port
 from benchmarks.spread import descendants
 
-__all__ = ["Service", "Usage", "serving"]
+__all__ = ["Service", "Usage", "raise_file_limit", "serving"]
 
 COMMAND = [sys.executable, "-c", "from cli.main import main; main()", "serve"]
 START_SECONDS = 60.0
@@ -94,6 +95,12 @@ def serving(models: Path, *, workers: int = 2, command: list[str] = COMMAND, **s
         yield service
     finally:
         _stop(process)
+
+
+def raise_file_limit() -> None:
+    """This process, and what it starts, may have as many files open as the system allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _start(command: list[str], environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -35,7 +35,7 @@ SWAPPED, CONTENTS, MOST_VERSIONS = "swapped", ("fashion-vae", "fashion-vanilla")
 VISITOR, VISIT_SECONDS = "fashion-contractive", 1.0
 DEADLINE = {"Request-Timeout-Ms": "2000"}
 SHARE, FRESH_EVERY = 0.3, 20
-TIMES, BURST_SECONDS, AFTER_BURST_SECONDS = 2.0, 3.0, 6.0
+TIMES, BURST_SECONDS, AFTER_BURST_SECONDS = 1.5, 3.0, 6.0
 BETWEEN_SECONDS, REST_SECONDS = 2.0, 2.0
 LAP = ("swap", "overload", "visit", "kill", "swap", "kill", "unload and load", "visit", "kill")
 
