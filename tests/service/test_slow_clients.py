@@ -263,7 +263,8 @@ async def test_a_next_request_in_the_same_piece_as_a_large_body_is_no_head_witho
         # As if the system had handed over all of it at once, as uvloop does with so much.
         place.connections[0].data_received(request(large) + request()[:20])
         assert (await pipelining.answer())[0] == 200
-        await pipelining.send(request()[20:])
+        place.connections[0].data_received(request()[20:30])
+        await pipelining.send(request()[30:])
         assert (await pipelining.answer())[0] == 200
 
 
