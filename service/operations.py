@@ -174,10 +174,14 @@ async def anomaly_score(
     size = calibration.size if calibration is not None else 0
     if threshold is not None:
         limit = np.float32(threshold)
-        return Scored(scores, p_values, scores > limit, limit, Policy("threshold", None), size, heat)
+        verdicts = scores > limit
+        model.tally.scored(p_values, verdicts)
+        return Scored(scores, p_values, verdicts, limit, Policy("threshold", None), size, heat)
     if calibration is None or p_values is None or alpha is None:
         return Scored(scores, None, None, None, Policy("none", None), size, heat)
-    return Scored(scores, p_values, p_values <= alpha, calibration.threshold(alpha), Policy("alpha", alpha), size, heat)
+    verdicts = p_values <= alpha
+    model.tally.scored(p_values, verdicts)
+    return Scored(scores, p_values, verdicts, calibration.threshold(alpha), Policy("alpha", alpha), size, heat)
 
 
 async def anomaly_maps(model: LoadedModel, inputs: Floats) -> Floats:

@@ -188,6 +188,7 @@ def _failure(error: ServiceError) -> str:
 
 def refusal(scope: Scope, error: ServiceError, *, headers: dict[str, str] | None = None) -> Response:
     """The response that says so, in the form of the protocol that was spoken."""
+    scope["refused"] = error.slug
     document = problem_document(error, instance=instance_of(scope), request_id=request_id_of(scope))
     fields = {"Cache-Control": "no-store", **(headers or {}), **error.headers}
     if error.status == 503:

@@ -18,6 +18,7 @@ import numpy as np
 from bundle.calibration import Floats
 from bundle.operations import Method
 from service.engine.parts import cut, in_parts
+from service.engine.tally import Tally
 from service.engine.waiting import Entry, Outputs, Queue
 from service.errors import Draining, InternalError, OutOfMemory
 
@@ -53,8 +54,10 @@ class Batcher:
         inline_seconds: float = 0,
         stall_seconds: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
+        tally: Tally | None = None,
     ) -> None:
         self._run = run
+        self.tally = tally or Tally()
         self._max_batch_rows = max_batch_rows
         self._short_rows = inline_rows
         self._inline_seconds = inline_seconds
@@ -63,15 +66,13 @@ class Batcher:
         self._slow = False
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self.queue = Queue(max_rows=max_pending_rows, max_bytes=max_pending_bytes, clock=clock)
+        self.queue = Queue(max_rows=max_pending_rows, max_bytes=max_pending_bytes, clock=clock, tally=self.tally)
         self._on_thread: list[Entry] = []
         self._on_thread_since = 0.0
         self._turn_is_due = self._broken = False
         self._drained = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forward")
-        self.memory_shortages = 0
-        """Batches that memory did not suffice for; they were tried in parts."""
 
     @property
     def fault(self) -> str | None:
@@ -109,7 +110,7 @@ class Batcher:
             if len(rows) > self._max_batch_rows:
                 return await self._joined(method, rows, deadline)
             future: asyncio.Future[Outputs] = self._loop.create_future()
-            self.queue.entries.append(Entry(method, rows, future, deadline))
+            self.queue.entries.append(Entry(method, rows, future, deadline, self._clock()))
             self._schedule()
             return await future
         finally:
@@ -118,7 +119,8 @@ class Batcher:
     async def _joined(self, method: Method, rows: Floats, deadline: float | None) -> Outputs:
         step = self._max_batch_rows
         parts = [rows[start : start + step] for start in range(0, len(rows), step)]
-        entries = [Entry(method, part, self._loop.create_future(), deadline) for part in parts]
+        now = self._clock()
+        entries = [Entry(method, part, self._loop.create_future(), deadline, now) for part in parts]
         self.queue.entries.extend(entries)
         self._schedule()
         try:
@@ -179,10 +181,13 @@ class Batcher:
         """Every entry of the batch has its outputs or the batch's failure, at once or when the thread is done with it;
         the turns go on either way."""
         try:
+            now = self._clock()
+            for entry in batch:
+                self.tally.queue_seconds.observe(now - entry.since)
             rows = batch[0].rows if len(batch) == 1 else np.concatenate([entry.rows for entry in batch])
             if len(rows) <= self._short_rows and not self._slow:
                 outputs = self._call(batch[0].method, rows)
-                self._observe(len(rows))
+                self._observe(batch[0].method, len(rows))
                 self._deliver(batch, outputs)
             else:
                 self._hand_over(batch, partial(self._call, batch[0].method, rows), self._returned)
@@ -206,7 +211,7 @@ class Batcher:
         self._on_thread = []
         try:
             rows = sum(len(entry.rows) for entry in batch)
-            self._observe(rows)
+            self._observe(batch[0].method, rows)
             self._deliver(batch, passing.result())
         except Exception as error:  # as above
             self._failed(batch, error)
@@ -229,7 +234,7 @@ class Batcher:
         batch = [entry for entry in batch if not entry.future.done()]
         if not batch:
             return
-        self.memory_shortages += 1
+        self.tally.memory_shortages += 1
         method, pieces = batch[0].method, [entry.rows for entry in batch]
         logger.warning("memory did not suffice for %d rows of %s", sum(map(len, pieces)), method)
         self._hand_over(batch, partial(in_parts, partial(self._call, method), pieces), self._returned_parts)
@@ -260,9 +265,11 @@ class Batcher:
         finally:
             self._pass_seconds = self._clock() - started
 
-    def _observe(self, rows: int) -> None:
+    def _observe(self, method: Method, rows: int) -> None:
         """The drain rate is known; and a program that has become slow leaves the event loop, until it no longer is."""
         self.queue.observe(rows, self._pass_seconds)
+        self.tally.batch_rows.observe(rows)
+        self.tally.forward_seconds[method].observe(self._pass_seconds)
         if rows > self._short_rows:
             return
         self._usual_seconds = 0.9 * self._usual_seconds + 0.1 * self._pass_seconds

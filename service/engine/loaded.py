@@ -15,6 +15,7 @@ from bundle.read import Bundle
 from service.engine.batcher import UNBOUNDED, Batcher
 from service.engine.deadline import DEADLINE
 from service.engine.runtimes import OpenRuntime, Runtime
+from service.engine.tally import Tally
 from service.errors import InvalidContent, OperationNotSupported
 
 __all__ = ["LoadedModel", "Proven", "prove"]
@@ -82,6 +83,7 @@ class LoadedModel:
         max_pending_bytes: int = UNBOUNDED,
         stall_seconds: float = math.inf,
         inline_seconds: float = 0,
+        tally: Tally | None = None,
     ) -> None:
         self.manifest: Manifest = proven.bundle.manifest
         self.digest: str = proven.bundle.digest
@@ -91,6 +93,7 @@ class LoadedModel:
         self.platform = proven.runtime.platform
         self.golden_error = proven.golden_error
         self.load_seconds = proven.load_seconds
+        self.tally = tally or Tally()
         self.batcher = Batcher(
             proven.runtime.run,
             max_batch_rows=max_batch_rows,
@@ -101,6 +104,7 @@ class LoadedModel:
                 (n for n, seconds in proven.forward_seconds.items() if seconds < inline_seconds), default=0
             ),
             inline_seconds=inline_seconds,
+            tally=self.tally,
         )
 
     @property

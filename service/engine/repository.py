@@ -75,8 +75,8 @@ class Repository:
         self.held = False
         self.wanted = NOTHING
         self.refused: Mapping[Key, Refusal] = MappingProxyType({})
-        self.refusals: Counter[str] = Counter()
-        """How often a version was refused, by reason."""
+        self.refusals: Counter[tuple[str, str]] = Counter()
+        """How often a version was refused, by name and reason."""
 
     @property
     def scanned(self) -> bool:
@@ -251,7 +251,7 @@ class Repository:
     def _refuse(self, refusal: Refusal) -> None:
         key = (refusal.name, refusal.version)
         if self.refused.get(key) != refusal:
-            self.refusals[refusal.reason] += 1
+            self.refusals[refusal.name, refusal.reason] += 1
             stays = "; what was loaded before is still served" if key in self._models else ""
             logger.error("refused %s/%d: %s: %s%s", *refusal[:4], stays)
         self.refused = MappingProxyType({**self.refused, key: refusal})

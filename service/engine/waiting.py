@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from bundle.calibration import Floats
 from bundle.operations import Method
+from service.engine.tally import Tally
 from service.errors import DeadlineExceeded, Overloaded
 
 __all__ = ["Entry", "Outputs", "Queue"]
@@ -17,12 +18,13 @@ Outputs = tuple[Floats, ...]
 
 class Entry(NamedTuple):
     """Rows that wait, and the future that their outputs will be set on. The entry owns its reply. After `deadline`, by
-    the batcher's clock, nobody wants it."""
+    the batcher's clock, nobody wants it; `since` it has waited."""
 
     method: Method
     rows: Floats
     future: "asyncio.Future[Outputs]"
     deadline: float | None = None
+    since: float = 0.0
 
     @property
     def key(self) -> tuple[Method, tuple[int, ...]]:
@@ -33,30 +35,27 @@ class Entry(NamedTuple):
 class Queue:
     """Entries in order, and the bounds of all rows that were accepted and are not answered yet."""
 
-    def __init__(self, *, max_rows: int, max_bytes: int, clock: Callable[[], float]) -> None:
+    def __init__(self, *, max_rows: int, max_bytes: int, clock: Callable[[], float], tally: Tally) -> None:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._clock = clock
+        self._tally = tally
         self.entries: deque[Entry] = deque()
         """Those that wait, in order."""
         self._rows_per_second = math.inf
         self._freed = asyncio.Event()
         self.rows = self.bytes = 0
         """Accepted and not answered yet."""
-        self.refused_for_rows = self.refused_for_bytes = 0
-        """Requests that a bound has refused."""
-        self.dropped = self.expired = 0
-        """Entries that were never run: their clients had gone, or their deadlines had passed."""
 
     def accept(self, rows: Floats) -> None:
         """These rows count from here on, until `release`. Raises Overloaded where a bound forbids them; an idle queue
         takes what is larger than its bounds."""
         if self.rows:
             if self.rows + len(rows) > self._max_rows:
-                self.refused_for_rows += 1
+                self._tally.refused_for_rows += 1
                 raise self._overloaded(f"{self.rows} rows are waiting and at most {self._max_rows} may")
             if self.bytes + rows.nbytes > self._max_bytes:
-                self.refused_for_bytes += 1
+                self._tally.refused_for_bytes += 1
                 raise self._overloaded(f"rows of {self.bytes} bytes are waiting and at most {self._max_bytes} may")
         self.rows += len(rows)
         self.bytes += rows.nbytes
@@ -113,10 +112,10 @@ class Queue:
 
     def _unwanted(self, entry: Entry) -> bool:
         if entry.future.done():
-            self.dropped += 1
+            self._tally.dropped += 1
             return True
         if entry.deadline is not None and entry.deadline <= self._clock():
-            self.expired += 1
+            self._tally.expired += 1
             entry.future.set_exception(DeadlineExceeded("the deadline passed before this request's turn came"))
             return True
         return False

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Callable
 
@@ -143,15 +144,20 @@ async def test_the_queue_is_bounded_by_bytes_too() -> None:
     await asyncio.gather(first, fits, narrow)
     assert_answered(fits, 1, 2, 3)
     assert (batcher.queue.rows, batcher.queue.bytes) == (0, 0)
-    assert (batcher.queue.refused_for_rows, batcher.queue.refused_for_bytes) == (0, 1)
+    assert (batcher.tally.refused_for_rows, batcher.tally.refused_for_bytes) == (0, 1)
     assert_answered(await done(submit(batcher, 4)), 4)
     await batcher.close(5)
 
 
 async def test_retry_after_is_the_time_that_the_measured_rate_needs() -> None:
-    """The clock goes on by two seconds at each look, so a forward pass takes two, however many rows it has."""
-    program = Program()
-    batcher = make_batcher(program, itertools.count(step=2.0).__next__)
+    """The clock goes on by two seconds at each look from the thread, so a forward pass takes two, however many rows it
+    has."""
+    program, ticks = Program(), itertools.count(step=2.0)
+
+    def clock() -> float:
+        return 0.0 if threading.current_thread() is threading.main_thread() else next(ticks)
+
+    batcher = make_batcher(program, clock)
     await batcher.submit(Method.ENCODE, rows_of(1, 2, 3, 4))  # 2 rows a second
     first = await blocked(program, batcher)
     waiting = submit(batcher, *range(6))
@@ -316,7 +322,7 @@ async def test_what_is_past_its_deadline_when_its_turn_comes_is_never_run() -> N
     assert_answered(early, 2)
     assert_answered(any_time, 3)
     assert program.batches == [1, 2]
-    assert (batcher.queue.expired, batcher.pending_rows) == (1, 0)
+    assert (batcher.tally.expired, batcher.pending_rows) == (1, 0)
     await batcher.close(5)
 
 

@@ -91,7 +91,7 @@ async def test_a_batch_is_halved_until_memory_suffices_and_everybody_is_answered
     for answer, rows in zip(found, requests, strict=True):
         assert_whole(answer, rows)
     assert program.batches == tried
-    assert batcher.memory_shortages == 1
+    assert batcher.tally.memory_shortages == 1
 
 
 async def test_a_request_that_does_not_fit_alone_is_halved_and_joined_again() -> None:
@@ -112,7 +112,7 @@ async def test_a_row_that_does_not_fit_alone_is_a_503_and_its_neighbours_have_th
     assert "secret" not in str(found[place])
     for answer, rows in [pair for index, pair in enumerate(zip(found, requests, strict=True)) if index != place]:
         assert_whole(answer, rows)
-    assert batcher.memory_shortages == 1
+    assert batcher.tally.memory_shortages == 1
 
 
 async def test_where_no_row_fits_everybody_is_refused_and_the_next_is_answered() -> None:

@@ -320,7 +320,7 @@ async def test_the_work_of_a_client_that_has_gone_is_dropped_before_its_forward_
         program.release()
         assert (await first.answer())[0] == (await staying.answer())[0] == 200
     assert program.batches == [2, 2]
-    assert batcher.queue.dropped == 1
+    assert batcher.tally.dropped == 1
 
 
 async def test_a_client_that_goes_during_its_forward_pass_or_its_body_leaves_nothing(

@@ -193,18 +193,19 @@ async def test_a_version_that_is_held_for_too_long_is_closed_all_the_same(root: 
             await held.run(Method.ENCODE, rows_of(1))
 
 
-async def test_refusals_are_counted_by_reason_once_for_each_state_of_a_folder(root: Path) -> None:
+async def test_refusals_are_counted_by_name_and_reason_once_for_each_state_of_a_folder(root: Path) -> None:
     folder = publish(root)
     truncate(folder)
     publish(root, name="other")
     async with repository_of(root) as repository:
         await repository.refresh()
-        assert repository.refusals == {"size-mismatch": 1}
+        assert repository.refusals == {("tiny", "size-mismatch"): 1}
         (folder / "strange.txt").write_text("?")
         await repository.refresh()
         truncate(root / "other" / "1")
         await repository.refresh()
-        assert repository.refusals == {"size-mismatch": 2, "unknown-file": 1}
+        refusals = {("tiny", "size-mismatch"): 1, ("other", "size-mismatch"): 1, ("tiny", "unknown-file"): 1}
+        assert repository.refusals == refusals
 
 
 async def test_a_folder_that_is_copied_bit_by_bit_is_refused_until_it_is_whole(root: Path, tmp_path: Path) -> None:
