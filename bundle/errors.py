@@ -21,6 +21,8 @@ __all__ = [
     "ProgramForbidden",
     "ProgramInvalid",
     "SchemaVersionUnknown",
+    "SignatureInvalid",
+    "SignatureMissing",
     "SizeMismatch",
     "UnknownFile",
     "UnsafeFileName",
@@ -98,6 +100,18 @@ class HashMismatch(BundleError):
     """A file's bytes are not those that were published."""
 
     reason = "hash-mismatch"
+
+
+class SignatureMissing(BundleError):
+    """Bundles must be signed, and this one has no model.sig."""
+
+    reason = "signature-missing"
+
+
+class SignatureInvalid(BundleError):
+    """model.sig is not a signature of this content by the key that bundles must be signed with."""
+
+    reason = "signature-invalid"
 
 
 class CalibrationInvalid(BundleError):

@@ -21,6 +21,7 @@ __all__ = [
     "PREVIEW_FILE",
     "REPORT_FILE",
     "SCHEMA_VERSION",
+    "SIGNATURE_FILE",
     "TORCHSCRIPT_FILE",
     "WEIGHTS_FILE",
     "CalibrationSummary",
@@ -49,6 +50,7 @@ PREVIEW_FILE = "preview.png"
 CARD_FILE = "CARD.md"
 REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
+SIGNATURE_FILE = "model.sig"  # vouches for the manifest, so the manifest cannot list it
 
 
 def onnx_file(method: Method) -> str:
@@ -66,7 +68,6 @@ KNOWN_FILES = frozenset(
         REPORT_FILE,
         PAGE_FILE,
         WEIGHTS_FILE,
-        "model.sig",
     }
     | {onnx_file(method) for method in Method}
 )

@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +18,8 @@ from bundle.errors import (
     MissingFile,
     NameMismatch,
     NotARegularFile,
+    SignatureInvalid,
+    SignatureMissing,
     SizeMismatch,
     UnknownFile,
     UnsafeFileName,
@@ -29,12 +31,18 @@ from bundle.manifest import (
     KNOWN_FILES,
     MANIFEST_FILE,
     MAX_MANIFEST_BYTES,
+    SIGNATURE_FILE,
     Manifest,
     is_name,
     parse_manifest,
 )
 
-__all__ = ["Bundle", "Location", "check_listing", "read_bundle", "scan"]
+__all__ = ["Bundle", "CheckSignature", "Location", "check_listing", "read_bundle", "scan"]
+
+CheckSignature = Callable[[Path, Mapping[str, str]], None]
+"""Given the path of model.sig and the SHA-256 of every other file by name, as they were read, returns when it is a
+signature of these. Raises SignatureInvalid."""
+MAX_SIGNATURE_BYTES = 2**20
 
 _VERSION = re.compile(r"[1-9][0-9]*")
 
@@ -59,6 +67,11 @@ class Bundle:
     calibration: Calibration | None
     files: Mapping[str, bytes]
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 by file name, the manifest's included: what a signature is made of."""
+        return _hashes(self.manifest, self.digest)
+
 
 def scan(root: Path) -> list[Location]:
     """Every `<name>/<version>` folder below `root`, in order. Names that start with a dot are work in progress and are
@@ -80,12 +93,12 @@ def scan(root: Path) -> list[Location]:
     return sorted(found)
 
 
-def read_bundle(folder: Path) -> Bundle:
+def read_bundle(folder: Path, *, check_signature: CheckSignature | None = None) -> Bundle:
     """The bundle in `folder`, which must be called `<name>/<version>`.
 
     File names, sizes, hashes, the schema and the folder's own name are all checked before the probe and the
-    calibration are parsed; the program itself is never opened here. Raises a BundleError that names the damage, and
-    OSError only when the disk refuses a read.
+    calibration are parsed; the program itself is never opened here. With `check_signature` there is a signature, and it
+    has been checked by then. Raises a BundleError that names the damage, and OSError only when the disk refuses a read.
     """
     content = _read_manifest(folder)
     manifest = parse_manifest(content)
@@ -96,6 +109,10 @@ def read_bundle(folder: Path) -> Bundle:
     check_listing(manifest)
     _refuse_strangers(folder, manifest)
     files = {name: _read_verified(folder, name, manifest) for name in manifest.files}
+    digest = hashlib.sha256(content).hexdigest()
+    if check_signature is not None:
+        _require_signature(folder)
+        check_signature(folder / SIGNATURE_FILE, _hashes(manifest, digest))
 
     golden = Golden.from_bytes(files[GOLDEN_FILE])
     if set(golden.expected) != manifest.methods:
@@ -109,7 +126,11 @@ def read_bundle(folder: Path) -> Bundle:
             raise CalibrationInvalid(
                 f"calibration.npy holds {calibration.size} scores, the manifest says {manifest.calibration.size}"
             )
-    return Bundle(manifest, hashlib.sha256(content).hexdigest(), golden, calibration, files)
+    return Bundle(manifest, digest, golden, calibration, files)
+
+
+def _hashes(manifest: Manifest, digest: str) -> dict[str, str]:
+    return {name: entry.sha256 for name, entry in manifest.files.items()} | {MANIFEST_FILE: digest}
 
 
 def _read_manifest(folder: Path) -> bytes:
@@ -143,9 +164,19 @@ def _refuse_strangers(folder: Path, manifest: Manifest) -> None:
         present = {entry.name for entry in folder.iterdir()}
     except FileNotFoundError:
         raise MissingFile("the folder was removed while it was read") from None
-    strangers = present - set(manifest.files) - {MANIFEST_FILE}
+    strangers = present - set(manifest.files) - {MANIFEST_FILE, SIGNATURE_FILE}
     if strangers:
         raise UnknownFile(f"the folder holds {sorted(strangers)[0]!r}, which its manifest does not list")
+
+
+def _require_signature(folder: Path) -> None:
+    """Returns when there is a plain file to check; what it says is worth nothing before that."""
+    try:
+        content = _read_regular(folder / SIGNATURE_FILE, at_most=MAX_SIGNATURE_BYTES)
+    except FileNotFoundError:
+        raise SignatureMissing(f"the bundle is not signed: it has no {SIGNATURE_FILE}") from None
+    if len(content) > MAX_SIGNATURE_BYTES:
+        raise SignatureInvalid(f"{SIGNATURE_FILE} has more than {MAX_SIGNATURE_BYTES} bytes")
 
 
 def _read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:

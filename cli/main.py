@@ -7,6 +7,7 @@ import typer
 from cli.diff import diff
 from cli.models import app as models
 from cli.serve import openapi, serve
+from cli.sign import sign
 from cli.train import train
 from cli.verify import verify
 
@@ -16,6 +17,7 @@ EXTRAS = {
     **dict.fromkeys(("fastapi", "fastapi_offline", "orjson", "pydantic_settings", "uvicorn", "werkzeug"), "service"),
     **dict.fromkeys(("jinja2", "lightning_fabric", "pyarrow", "pytorch_lightning", "rich", "sklearn"), "training"),
     **dict.fromkeys(("onnx_ir", "onnxscript"), "training"),
+    "model_signing": "signing",
     "onnxruntime": "onnx",
     "torch": "torch",
 }
@@ -30,6 +32,7 @@ app.command()(train)
 app.command()(serve)
 app.add_typer(models, name="models")
 app.command()(verify)
+app.command()(sign)
 app.command()(diff)
 app.command(hidden=True)(openapi)
 

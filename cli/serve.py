@@ -62,6 +62,15 @@ def serve(
             typer.echo(f"DIABOLO_DEVICE: {error}", err=True)
             raise typer.Exit(1) from None
 
+    if settings.require_signature is not None:
+        from service.engine.signatures import KeyUnusable, require_signature
+
+        try:
+            require_signature(settings.require_signature)
+        except KeyUnusable as error:
+            typer.echo(f"DIABOLO_REQUIRE_SIGNATURE: {error}", err=True)
+            raise typer.Exit(1) from None
+
     from service.supervisor import supervise, worker_count
 
     if (count := worker_count(settings)) > 1:

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
+from bundle.read import CheckSignature, read_bundle
 from service.api.bodies import Bodies
 from service.api.catalog import catalog_router
 from service.api.compression import Compression
@@ -54,6 +56,7 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
         open_runtime=open_runtime or runtime_opener(settings.runtime, device=settings.device),
         make_loaded=lambda proven: _load(proven, settings),
         drain_seconds=settings.drain_seconds,
+        read=partial(read_bundle, check_signature=check_signature(settings)),
     )
 
     administration = Administration(repository, settings.state_dir, patience_seconds=ACKNOWLEDGE_SECONDS)
@@ -121,6 +124,16 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
         return RedirectResponse("docs")
 
     return app
+
+
+def check_signature(settings: Settings) -> CheckSignature | None:
+    """What bundles have to pass, if they have to be signed. Raises KeyUnusable, or ModuleNotFoundError where the extra
+    `signing` is not installed."""
+    if settings.require_signature is None:
+        return None
+    from service.engine.signatures import require_signature
+
+    return require_signature(settings.require_signature)
 
 
 def _load(proven: Proven, settings: Settings) -> LoadedModel:

@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     )
     poll_seconds: float = Field(2, gt=0, description="how often the folder of bundles is looked at, in seconds")
     state_dir: Path | None = Field(None, description="the folder that keeps pins and unloads; none: they are refused")
+    require_signature: Path | None = Field(
+        None, description="the public key that bundles must be signed with; none: signatures are not looked at"
+    )
     strict: bool = Field(False, description="a refused bundle at start is fatal")
     max_body_bytes: int = Field(32 * 2**20, gt=0, description="the largest body that is read, in bytes")
     max_bodies_bytes: int = Field(
@@ -76,7 +79,7 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(8, ge=0, description="seconds that requests in flight may take to end on SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
 
-    @field_validator("state_dir", mode="before")
+    @field_validator("state_dir", "require_signature", mode="before")
     @classmethod
     def _none(cls, value: Any) -> Any:
         """Compose files pass on variables that are not set as empty ones; an empty path would be this folder."""

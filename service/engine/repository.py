@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from bundle.errors import BundleError
-from bundle.read import read_bundle
+from bundle.read import Bundle, read_bundle
 from service.engine.desired import NOTHING, Desired
 from service.engine.folder import Fingerprint, Place, look
 from service.engine.loaded import LoadedModel, Proven, prove
@@ -59,8 +59,10 @@ class Repository:
         open_runtime: OpenRuntime,
         make_loaded: Callable[[Proven], LoadedModel],
         drain_seconds: float,
+        read: Callable[[Path], Bundle] = read_bundle,
     ) -> None:
         self._root = root
+        self._read = read
         self._open_runtime = open_runtime
         self._make_loaded = make_loaded
         self._retirement = Retirement(drain_seconds)
@@ -234,8 +236,8 @@ class Repository:
     def _prove(self, path: Path, *, other_than: str | None) -> Proven | None:
         """What is in the folder, proven; None where it is the content of that digest, whatever else was changed."""
         if other_than is None:
-            return prove(partial(read_bundle, path), self._open_runtime)
-        bundle = read_bundle(path)
+            return prove(partial(self._read, path), self._open_runtime)
+        bundle = self._read(path)
         return None if bundle.digest == other_than else prove(lambda: bundle, self._open_runtime)
 
     def _load(self, key: Key, proven: Proven) -> None:

@@ -12,7 +12,8 @@ SURFACE = {
     "--hidden --image-size --label --latent --list --models-dir --name --nodes --noise --precision --score --seed "
     "--trim RECIPE",
     "serve": "--host --port --show-settings --workers",
-    "verify": "--models-dir --replay PATHS",
+    "verify": "--models-dir --replay --require-signature PATHS",
+    "sign": "--key --password PATHS",
     "diff": "--alpha --data --device --fail-above-flips --json --models-dir --runtime A B",
     "openapi": "",
     "models": "--models-dir --state-dir",

@@ -32,6 +32,7 @@ def test_the_names_are_pinned_because_deployments_depend_on_them() -> None:
         "port",
         "receive_seconds",
         "request_timeout_ms",
+        "require_signature",
         "runtime",
         "stall_seconds",
         "state_dir",
