@@ -1,8 +1,8 @@
 """Where the time of one row's request goes: `python -m benchmarks.stages`.
 
-The service runs in this process behind uvicorn's own protocol, which is handed the bytes of a request and whose answer
-is thrown away: no sockets, no load generator, no waiting. What HTTP costs is what the echo's application costs in its
-place, the two taking turns. Every figure is a median over requests; the framework is what the stages leave over.
+The service runs in this process behind its own protocol, which is handed the bytes of a request and whose answer is
+thrown away: no sockets, no load generator, no waiting. What HTTP costs is what the echo's application costs behind
+uvicorn's, the two taking turns. Every figure is a median over requests; the framework is what the stages leave over.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from bundle.calibration import Floats
 from bundle.operations import Method
 from bundle.read import Bundle
 from service.app import create_app
+from service.connection import Connection
 from service.engine.runtimes import OpenRuntime, Runtime
 from service.engine.runtimes.selection import runtime_opener
 from service.machine import RuntimeName
@@ -112,12 +113,12 @@ async def _measure(runtime: RuntimeName) -> dict[str, float]:
 
 
 async def _take_turns(app: Any, request: bytes, spent: Spent) -> dict[str, float]:
-    service, sink = _connection(app)
+    service, sink = _connection(app, Connection)
     await _answer(service, sink, request)
     if b" 200 OK" not in sink.head:
         raise RuntimeError(f"the service did not answer rightly: {sink.head.decode()}")
     length = int(sink.head.lower().partition(b"\r\ncontent-length: ")[2].split(b"\r\n")[0])
-    echo, echo_sink = _connection(echo_app(b"x" * length))
+    echo, echo_sink = _connection(echo_app(b"x" * length), HttpToolsProtocol)
     taken: defaultdict[str, list[float]] = defaultdict(list)
     for _ in range(WARM + REQUESTS):
         spent.clear()
@@ -138,9 +139,9 @@ async def _answer(protocol: HttpToolsProtocol, sink: Sink, request: bytes) -> fl
     return time.perf_counter() - start
 
 
-def _connection(app: Any) -> tuple[HttpToolsProtocol, Sink]:
-    config = uvicorn.Config(app, http="httptools", ws="none", log_config=None, lifespan="off", server_header=False)
-    protocol, sink = HttpToolsProtocol(config, ServerState(), {}), Sink()
+def _connection(app: Any, kind: type[HttpToolsProtocol]) -> tuple[HttpToolsProtocol, Sink]:
+    config = uvicorn.Config(app, http=kind, ws="none", log_config=None, lifespan="off", server_header=False)
+    protocol, sink = kind(config, ServerState(), {}), Sink()
     protocol.connection_made(sink)
     return protocol, sink
 

@@ -21,6 +21,7 @@ __all__ = ["DrainingServer", "serve", "server_config"]
 
 # What is left when `drain_seconds` are over has so long to send the reason, and the process to end.
 REPLY_SECONDS = 1
+TURNS = 10
 LEAVE_SECONDS = 2.0
 logger = logging.getLogger("diabolo")
 
@@ -109,16 +110,16 @@ class DrainingServer(uvicorn.Server):
         logger.warning("a thread does not end and is left behind")
         os._exit(0)
 
-    def _attend(self) -> None:
+    def _attend(self, counter: int) -> None:
+        """All connections in ten turns, so that thousands of them hold up nobody."""
         now = time.monotonic()
-        for connection in tuple(self.server_state.connections):
+        for connection in tuple(self.server_state.connections)[counter % TURNS :: TURNS]:
             assert isinstance(connection, Connection)
             connection.attend(now, seconds=self._settings.receive_seconds)
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second; true ends its main loop."""
-        if counter % 10 == 0:
-            self._attend()
+        self._attend(counter)
         if self._signalled_at is not None and time.monotonic() - self._signalled_at >= self._settings.drain_delay:
             self.stop()
         return await super().on_tick(counter)

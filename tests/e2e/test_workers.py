@@ -6,7 +6,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 
 from benchmarks.spread import connections_of, descendants
 from tests.e2e.conftest import DIABOLO, ROOT, Server, serving, wait_until_ready
+from tests.e2e.test_shutdown import hammer
 
 
 @contextlib.contextmanager
@@ -132,6 +135,26 @@ def test_new_connections_are_answered_all_the_while_that_workers_are_killed(pair
         while victim in workers(pair) or len(workers(pair)) < 2:
             with contextlib.closing(connect(pair)) as client:
                 assert get(client) == 200
+
+
+def test_a_killed_worker_takes_with_it_what_it_was_answering_and_nothing_else(shipped: Path) -> None:
+    outcomes: list[Counter[str]] = [Counter() for _ in range(8)]
+    stop = threading.Event()
+    with two_workers(shipped) as server:
+        clients = [threading.Thread(target=hammer, args=(server, own, stop)) for own in outcomes]
+        for client in clients:
+            client.start()
+        eventually(lambda: all(own["whole"] > 2 for own in outcomes))
+        os.kill(workers(server)[0], signal.SIGKILL)
+        before = sum(own["whole"] for own in outcomes)
+        eventually(lambda: sum(own["whole"] for own in outcomes) > before + 40)
+        stop.set()
+        for client in clients:
+            client.join(timeout=20)
+    lost = [own for own in outcomes if set(own) != {"whole"}]
+    assert len(lost) <= 4, "one request at most of each connection that it had"
+    assert {outcome for own in lost for outcome in own} <= {"whole", "closed before an answer", "half"}
+    assert all(own.total() - own["whole"] == 1 for own in lost)
 
 
 def test_connections_that_a_hung_worker_has_not_taken_go_to_another(tmp_path: Path) -> None:
