@@ -55,7 +55,8 @@ class Question:
     def judge(self, status: int, fields: Mapping[str, str], body: bytes) -> Judged:
         """What this answer is worth."""
         if status != 200:
-            return refusal(status, fields, body)
+            verdict, reason = refusal(status, fields, body)
+            return verdict, reason if verdict is Verdict.REFUSED else f"{self.name}: {reason}"
         if any(body == right for right in self._right.get(len(body), ())):
             return Verdict.OK, ""
         try:
@@ -77,7 +78,7 @@ class Question:
 def refusal(status: int, fields: Mapping[str, str], body: bytes) -> Judged:
     """Whether an answer that is not 200 is an honest refusal: it says why, and when to come again."""
     if status not in REFUSALS:
-        return Verdict.WRONG, f"status {status}: {body[:120]!r}"
+        return Verdict.WRONG, f"status {status}: {body[:400]!r}"
     try:
         document = orjson.loads(body)
         reason = document.get("title") or document["error"]

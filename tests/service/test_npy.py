@@ -1,5 +1,6 @@
 """Rows as .npy: every kind of number in, nothing else, and no file that can hurt."""
 
+import ast
 import io
 from pathlib import Path
 
@@ -48,6 +49,41 @@ def test_every_float_and_integer_of_either_byte_order_and_either_layout(kind: st
     np.testing.assert_array_equal(rows, ROWS)
     assert rows.dtype == np.dtype(np.float32)
     assert rows.flags.c_contiguous
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", ["<f2", "<f4", ">f8", "u1", "<i8"])
+@pytest.mark.parametrize("shape", [(2, 4), (2, 2, 2), (2, 2, 2, 1)])
+def test_what_numpy_writes_is_read_without_the_parser_of_python_which_fails_beside_that_of_another_thread(
+    shape: tuple[int, ...], kind: str, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = np.array(ROWS.reshape(shape), dtype=kind, order="F" if order == "F" else "C")
+
+    def fail(*_: object, **__: object) -> None:
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    monkeypatch.setattr(ast, "literal_eval", fail)
+    np.testing.assert_array_equal(rows_from_npy(saved(array), SPEC), ROWS)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f1', 'fortran_order': False, 'shape': (2, 4), }\n",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 4), }\n\n",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (02, 4), }\n",
+    ],
+    ids=["a type that there is not", "longer than announced", "no Python"],
+)
+def test_what_is_nearly_as_numpy_writes_it_is_left_to_numpy(header: str) -> None:
+    body = headed(header, ROWS.astype("<f4").tobytes())
+    try:
+        wanted = np.load(io.BytesIO(body))
+    except Exception:  # whatever numpy says of it
+        with pytest.raises(MalformedBody):
+            rows_from_npy(body, SPEC)
+    else:
+        np.testing.assert_array_equal(rows_from_npy(body, SPEC), wanted)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
