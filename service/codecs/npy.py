@@ -55,7 +55,7 @@ def rows_from_npy(body: bytes, spec: RowSpec) -> Floats:
             f"the .npy header announces {list(shape)} of {dtype}, but {len(body) - start} bytes follow it"
         )
     raw = np.frombuffer(body, dtype=dtype, offset=start).reshape(shape, order="F" if fortran else "C")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         rows = np.array(raw, dtype=np.float32, order="C").reshape(-1, spec.size)
     finite = np.isfinite(rows)
     if not finite.all():
