@@ -5,7 +5,7 @@ PORT   ?= 8000
 MINUTES ?= 10
 BIN    := .venv/bin
 
-.PHONY: serve test check fix train bench bench-peers bench-spread bench-streaming bench-training bench-reliability soak quality quality-full openapi lock
+.PHONY: serve test check fix train bench bench-peers bench-spread bench-streaming bench-training bench-reliability soak quality quality-full openapi fuzz audit sbom lock
 
 serve: .venv/ready  ## serve the bundles in models/
 	DIABOLO_HOST=$(HOST) DIABOLO_PORT=$(PORT) exec $(BIN)/diabolo serve
@@ -55,6 +55,20 @@ quality-full: .venv/quality  ## the same with the complete tables
 openapi: .venv/ready  ## write docs/openapi.json anew
 	$(BIN)/diabolo openapi > docs/openapi.json
 
+CASES ?= 5000
+fuzz: .venv/ready  ## hostile bundles, programs and bodies, CASES new ones for each property; the suite tries a few of them
+	FUZZ_CASES=$(CASES) $(BIN)/pytest -o timeout=0 tests/fuzz
+
+audit: .venv/audit  ## known vulnerabilities of what the locks name; needs the network for their list
+	@for lock in service service-onnx dev; do echo "requirements/$$lock.txt:"; \
+	  $(BIN)/pip-audit --strict --progress-spinner off --disable-pip --no-deps -r requirements/$$lock.txt || failed=1; done; \
+	[ -z "$$failed" ] || { echo "Not passed: a package above is vulnerable, or could not be audited from here." >&2; exit 1; }
+
+sbom: .venv/audit  ## build/sbom-*.cdx.json: what an installation of each lock consists of, as CycloneDX
+	mkdir -p build
+	for lock in service service-onnx; do $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+	  --of JSON -o build/sbom-$$lock.cdx.json requirements/$$lock.txt || exit 1; done
+
 # A changed lock gives a changed environment. The marker is written last, so an interrupted installation is done again.
 .venv/ready: requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
@@ -68,10 +82,15 @@ openapi: .venv/ready  ## write docs/openapi.json anew
 	$(BIN)/pip install --quiet -r requirements/quality.txt
 	touch $@
 
+.venv/audit: .venv/ready requirements/audit.txt
+	$(BIN)/pip install --quiet -r requirements/audit.txt
+	touch $@
+
 # Exact versions, no hosts: pip's own configuration says where packages come from.
 PIP_COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 lock:  ## resolve anew after a change of pyproject.toml
 	$(PIP_COMPILE) --upgrade --extra service --extra torch --extra training --extra dev -o requirements/dev.txt pyproject.toml
 	$(PIP_COMPILE) --upgrade -c requirements/dev.txt --extra service -o requirements/service.txt pyproject.toml requirements/torch-needs.in
 	$(PIP_COMPILE) --upgrade -c requirements/dev.txt --extra service --extra onnx -o requirements/service-onnx.txt pyproject.toml
+	$(PIP_COMPILE) --upgrade -c requirements/dev.txt --extra audit -o requirements/audit.txt pyproject.toml
 	$(PIP_COMPILE) --upgrade -c requirements/dev.txt --extra quality -o requirements/quality.txt pyproject.toml

@@ -4,26 +4,17 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from bundle.errors import BundleError, CalibrationInvalid, GoldenInvalid
 from bundle.manifest import CALIBRATION_FILE, GOLDEN_FILE, MANIFEST_FILE
 from bundle.read import read_bundle
 from tests.bundle_factory import forge, make_files, publish
+from tests.fuzz.budget import damaged, fuzzed
 
 FILES = make_files()
-
-
-@st.composite
-def damaged(draw: st.DrawFn, content: bytes) -> bytes:
-    """`content` with up to three places overwritten, cut out or filled in."""
-    for _ in range(draw(st.integers(1, 3))):
-        start = draw(st.integers(0, len(content)))
-        removed = draw(st.integers(0, 8))
-        inserted = draw(st.binary(max_size=8) | st.sampled_from([b"0", b"-", b"null", b'"', b"{", b"..", b"NaN"]))
-        content = content[:start] + inserted + content[start + removed :]
-    return content
+FRAGMENTS = (b"0", b"-", b"null", b'"', b"{", b"..", b"NaN")
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +27,9 @@ def manifest(published: Path) -> bytes:
     return (published / MANIFEST_FILE).read_bytes()
 
 
-@given(data=st.data(), name=st.sampled_from(sorted(FILES)))
+@fuzzed(100, data=st.data(), name=st.sampled_from(sorted(FILES)))
 def test_a_damaged_file_is_always_refused(data: st.DataObject, name: str, published: Path) -> None:
-    content = data.draw(damaged(FILES[name]))
+    content = data.draw(damaged(FILES[name], FRAGMENTS))
     assume(content != FILES[name])
     (published / name).write_bytes(content)
     try:
@@ -48,12 +39,11 @@ def test_a_damaged_file_is_always_refused(data: st.DataObject, name: str, publis
         (published / name).write_bytes(FILES[name])
 
 
-@settings(max_examples=400)
-@given(data=st.data())
+@fuzzed(400, data=st.data())
 def test_a_damaged_manifest_is_refused_or_has_another_digest(
     data: st.DataObject, published: Path, manifest: bytes
 ) -> None:
-    content = data.draw(damaged(manifest))
+    content = data.draw(damaged(manifest, FRAGMENTS))
     assume(content != manifest)
     (published / MANIFEST_FILE).write_bytes(content)
     try:
@@ -66,14 +56,13 @@ def test_a_damaged_manifest_is_refused_or_has_another_digest(
     assert dict(bundle.files) == FILES
 
 
-@settings(max_examples=400)
-@given(data=st.data(), name=st.sampled_from([GOLDEN_FILE, CALIBRATION_FILE]))
+@fuzzed(400, data=st.data(), name=st.sampled_from([GOLDEN_FILE, CALIBRATION_FILE]))
 @pytest.mark.filterwarnings("ignore:Reading `.npy` or `.npz` file required additional header parsing")
 def test_a_forged_file_breaks_nothing_but_its_bundle(
     data: st.DataObject, name: str, published: Path, manifest: bytes
 ) -> None:
     """The hash is right, so the parsers see the damage: whatever they say of it, the reader says by name."""
-    content = data.draw(damaged(FILES[name]))
+    content = data.draw(damaged(FILES[name], FRAGMENTS))
     forge(published, name, content)
     try:
         assert read_bundle(published).files[name] == content
