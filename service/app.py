@@ -17,6 +17,8 @@ from service.api.compression import Compression
 from service.api.direct import DirectApp, DirectRoute
 from service.api.docs_page import add_docs_page
 from service.api.health import health_router
+from service.api.metrics import metrics_router
+from service.api.observation import Observer
 from service.api.openapi import correct_openapi
 from service.api.operations import operations_router
 from service.api.problems import handle_problems
@@ -29,6 +31,8 @@ from service.engine.loaded import LoadedModel, Proven
 from service.engine.repository import Repository
 from service.engine.runtimes import OpenRuntime
 from service.engine.runtimes.selection import runtime_opener
+from service.monitoring.metrics import Metrics
+from service.monitoring.snapshot import Snapshot
 from service.settings import Settings
 
 __all__ = ["StrictRefusal", "create_app"]
@@ -51,10 +55,11 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     `open_runtime` opens a bundle's program; by default in the runtime and on the device of the settings. Starting
     raises StrictRefusal where `strict` is set and a bundle is refused.
     """
+    metrics = Metrics()
     repository = Repository(
         settings.models_dir,
         open_runtime=open_runtime or runtime_opener(settings.runtime, device=settings.device),
-        make_loaded=lambda proven: _load(proven, settings),
+        make_loaded=lambda proven: _load(proven, settings, metrics),
         drain_seconds=settings.drain_seconds,
         read=partial(read_bundle, check_signature=check_signature(settings)),
     )
@@ -72,6 +77,7 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
             if repository.refused:
                 raise StrictRefusal(f"{len(repository.refused)} bundles were refused and DIABOLO_STRICT is set")
         watch = asyncio.create_task(administration.watch(settings.poll_seconds))
+        publishing = asyncio.create_task(metrics.publish(own))
         yield
         app.state.draining = True
         stopping.set()
@@ -80,6 +86,9 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
             await watch
         administration.close()
         await repository.close()
+        publishing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await publishing
 
     app = DirectApp(
         title="Diabolo",
@@ -101,6 +110,11 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
         seconds=settings.receive_seconds,
     )
     app.state.bodies = bodies
+    app.state.metrics = metrics
+
+    def own() -> Snapshot:
+        return metrics.own(repository, bodies, ready=repository.ready and not app.state.draining)
+
     operations = operations_router(repository, settings, bodies=bodies, stopping=stopping)
     inference = v2_router(repository, settings, bodies=bodies, draining=lambda: bool(app.state.draining))
     direct = [route for route in (*operations.routes, *inference.routes) if isinstance(route, DirectRoute)]
@@ -114,6 +128,9 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     app.include_router(health_router(repository, administration, lambda: bool(app.state.draining)))
     app.include_router(inference)
     app.include_router(repository_router(repository, administration, bodies=bodies))
+    if settings.metrics:
+        app.observe(Observer(metrics.traffic))
+        app.include_router(metrics_router(metrics, own))
     app.include_router(problems_router)
 
     add_docs_page(app)
@@ -136,7 +153,8 @@ def check_signature(settings: Settings) -> CheckSignature | None:
     return require_signature(settings.require_signature)
 
 
-def _load(proven: Proven, settings: Settings) -> LoadedModel:
+def _load(proven: Proven, settings: Settings, metrics: Metrics) -> LoadedModel:
+    manifest = proven.bundle.manifest
     return LoadedModel(
         proven,
         max_batch_rows=settings.max_batch_rows,
@@ -144,4 +162,5 @@ def _load(proven: Proven, settings: Settings) -> LoadedModel:
         max_pending_bytes=settings.max_pending_bytes,
         stall_seconds=settings.stall_seconds,
         inline_seconds=settings.inline_ms / 1000,
+        tally=metrics.tally(manifest.name, manifest.version),
     )

@@ -77,9 +77,13 @@ class Settings(BaseSettings):
         0, ge=0, description="seconds between turning not ready on SIGTERM and refusing new connections"
     )
     drain_seconds: int = Field(8, ge=0, description="seconds that requests in flight may take to end on SIGTERM")
+    metrics: bool = Field(True, description="requests are counted, and GET /metrics says what Prometheus reads")
+    metrics_dir: Path | None = Field(
+        None, description="the folder in which workers share their metrics; none: a temporary one"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
 
-    @field_validator("state_dir", "require_signature", mode="before")
+    @field_validator("state_dir", "require_signature", "metrics_dir", mode="before")
     @classmethod
     def _none(cls, value: Any) -> Any:
         """Compose files pass on variables that are not set as empty ones; an empty path would be this folder."""

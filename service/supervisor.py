@@ -11,7 +11,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,6 +20,7 @@ from service.announcement import announce
 from service.balancer import Balancer, listen
 from service.channel import DRAIN, READY, open_channel
 from service.machine import may_use_gpu
+from service.monitoring.shared import clear, ended
 from service.settings import Settings
 from service.worker_process import WorkerProcess
 
@@ -42,7 +44,26 @@ def supervise(settings: Settings, workers: int, *, command: Sequence[str] = WORK
     except OSError as error:
         logger.error("cannot listen on %s port %d: %s", settings.host, settings.port, (error.strerror or "").lower())
         raise SystemExit(STARTUP_FAILURE) from None
-    raise SystemExit(asyncio.run(Supervisor(settings, listeners, workers=workers, command=command).run()))
+    with _metrics_shared(settings) as settings:
+        raise SystemExit(asyncio.run(Supervisor(settings, listeners, workers=workers, command=command).run()))
+
+
+@contextlib.contextmanager
+def _metrics_shared(settings: Settings) -> Iterator[Settings]:
+    """The settings with a folder in which workers share their metrics, and nothing of earlier ones; if it is temporary,
+    until the end."""
+    with contextlib.ExitStack() as stack:
+        folder = None
+        try:
+            if settings.metrics:
+                made = settings.metrics_dir or Path(
+                    stack.enter_context(tempfile.TemporaryDirectory(prefix="diabolo-metrics-"))
+                )
+                clear(made)
+                folder = made
+        except OSError as error:
+            logger.error("each worker has metrics of its own: they cannot be shared: %s", error.strerror)
+        yield settings.model_copy(update={"metrics_dir": folder})
 
 
 def worker_count(settings: Settings) -> int:
@@ -179,9 +200,18 @@ class Supervisor:
         worker.receive(0)
         worker.channel.close()
         self._workers.remove(worker)
+        self._keep_metrics(worker.process.pid)
         self._start_is_over()
         while worker.untaken:
             self._balancer.hand_over(worker.untaken.popleft())
+
+    def _keep_metrics(self, pid: int) -> None:
+        """What a worker that has ended has counted stays."""
+        if self._settings.metrics_dir is not None:
+            try:
+                ended(self._settings.metrics_dir, pid)
+            except (OSError, ValueError) as error:
+                logger.error("what worker %d has counted is lost: %s", pid, error)
 
     def _hear(self, worker: WorkerProcess) -> None:
         """Called when a worker has reported, or ended."""

@@ -31,6 +31,7 @@ def main() -> None:
     logging.basicConfig(level=settings.log_level.upper(), format=line)
     app = create_app(settings)
     app.state.repository.held = True
+    app.state.metrics.share(settings.metrics_dir)
     Worker(server_config(app, settings), app, settings, channel=channel).run(sockets=[])
 
 

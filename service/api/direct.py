@@ -15,6 +15,7 @@ from service.api.compression import packing
 from service.api.deadlines import FIELD as TIMEOUT
 from service.api.deadlines import timeout_of, within
 from service.api.departure import connection_of
+from service.api.observation import Observer
 from service.api.posted import Posted
 from service.api.problems import refusal, refusal_of_bug
 from service.api.rendered import Rendered
@@ -44,7 +45,7 @@ class DirectRoute(APIRoute):
 class _Target(NamedTuple):
     """What answers at a path, and the path's parameters."""
 
-    endpoint: Endpoint
+    route: DirectRoute
     values: dict[str, str]
 
 
@@ -52,7 +53,7 @@ class _Shape(NamedTuple):
     """Paths of so many segments: which of them are parameters, and by the others what answers."""
 
     parameters: dict[int, str]
-    endpoints: dict[tuple[str, ...], Endpoint]
+    routes: dict[tuple[str, ...], DirectRoute]
 
     def fixed(self, segments: list[str]) -> tuple[str, ...]:
         """The segments that are no parameters."""
@@ -67,7 +68,12 @@ class DirectApp(FastAPI):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self._observer: Observer | None = None
         self.shorten((), compress_bytes=0)
+
+    def observe(self, observer: Observer) -> None:
+        """From here on the observer sees every request."""
+        self._observer = observer
 
     def shorten(
         self,
@@ -89,16 +95,30 @@ class DirectApp(FastAPI):
             parameters = {place: name[1:-1] for place, name in enumerate(segments) if name.startswith("{")}
             shape = self._shapes.setdefault(len(segments), _Shape(parameters, {}))
             assert shape.parameters == parameters, "direct routes of one length have their parameters in one place"
-            shape.endpoints[shape.fixed(segments)] = route.endpoint
+            shape.routes[shape.fixed(segments)] = route
         self._target = lru_cache(maxsize=1024)(self._find)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers, and the observer, if any, has seen how that ended."""
+        observer = self._observer
+        if observer is None or scope["type"] != "http":
+            await self._pass(scope, receive, send)
+            return
+        began = observer.begins()
+        try:
+            await self._pass(scope, receive, send)
+        finally:
+            observer.ends(scope, began)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers; on the short way only as long as there is a client."""
         short = scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path")
         target = self._target(scope["path"]) if short else None
         if target is None:
+            send = self._observer.noting(scope, send) if self._observer is not None else send
             await super().__call__(scope, receive, send)
             return
+        scope["route"] = target.route
         connection = connection_of(scope)
         if connection is None:
             await self._answer(target, scope, receive, send)
@@ -116,11 +136,11 @@ class DirectApp(FastAPI):
     def _find(self, path: str) -> _Target | None:
         segments = path.split("/")
         shape = self._shapes.get(len(segments))
-        endpoint = shape.endpoints.get(shape.fixed(segments)) if shape else None
-        if shape is None or endpoint is None:
+        route = shape.routes.get(shape.fixed(segments)) if shape else None
+        if shape is None or route is None:
             return None
         values = {name: segments[place] for place, name in shape.parameters.items()}
-        return _Target(endpoint, values) if all(values.values()) else None
+        return _Target(route, values) if all(values.values()) else None
 
     async def respond(self, endpoint: Endpoint, request: Posted, values: Mapping[str, Any]) -> Response:
         """What the endpoint answers, in the time that the request has. Raises what it raises; DeadlineExceeded at the
@@ -141,9 +161,9 @@ class DirectApp(FastAPI):
         request = Posted(scope, receive)
         try:
             if self._timeout_ms or TIMEOUT in request.fields:
-                response = await self.respond(target.endpoint, request, target.values)
+                response = await self.respond(target.route.endpoint, request, target.values)
             else:
-                response = await target.endpoint(request, **target.values)
+                response = await target.route.endpoint(request, **target.values)
         except ServiceError as error:
             response = refusal(scope, error)
         except ClientDisconnect:
@@ -154,6 +174,7 @@ class DirectApp(FastAPI):
             if request.held_bytes:
                 self._release(request)
         response.raw_headers.append((FIELD, identity))
+        scope["status"] = response.status_code
         # Short answers are not compressed, and say themselves what they depend on.
         if self._compress_bytes and not (isinstance(response, Rendered) and len(response.body) < self._compress_bytes):
             send = packing(send, request.field(b"accept-encoding"), min_bytes=self._compress_bytes)

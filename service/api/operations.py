@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -122,7 +123,9 @@ async def _respond(
     )
     large_picture = body.media in IMAGE_FORMATS and model.manifest.input.size > LARGE_READ_PIXELS
     large = large_picture or len(content) > LARGE_BODY_BYTES
+    began = perf_counter()
     call = await asyncio.to_thread(read) if large else read()
+    model.tally.decode_seconds.observe(perf_counter() - began)
     if media is Media.PNG and adapter.operation is Operation.ANOMALY_SCORE:
         call = call._replace(parameters=call.parameters.model_copy(update={"maps": True}))
     answer = await adapter.carry_out(model, call, settings.max_rows)
@@ -135,7 +138,10 @@ async def _respond(
         decimals=call.parameters.decimals,
     )
     most = LARGE_DRAWN_PIXELS if media is Media.PNG else LARGE_ANSWER_NUMBERS
-    return write() if answer.size <= most else await asyncio.to_thread(write)
+    began = perf_counter()
+    response = write() if answer.size <= most else await asyncio.to_thread(write)
+    model.tally.encode_seconds.observe(perf_counter() - began)
+    return response
 
 
 def _problems(adapter: Adapter[Any]) -> dict[int | str, dict[str, Any]]:

@@ -32,6 +32,7 @@ from service.api.requests import Call, parameters_from
 from service.codecs.ndjson import Line, LineSplitter, rows_from_lines
 from service.codecs.rows import RowSpec
 from service.engine.loaded import LoadedModel
+from service.engine.tally import TRIAL
 from service.errors import Draining, InternalError, InvalidContent, OutOfMemory, Overloaded, ServiceError
 from service.operations import range_warning
 from service.settings import Settings
@@ -61,7 +62,11 @@ async def stream(
     parameters = parameters_from(request.query, adapter.request)
     ((tensor, spec),) = adapter.fields(model, 1, parameters).items()
     row = {"inputs": model.golden.inputs, "latents": model.golden.latents}[tensor][:1]
-    tried = await adapter.carry_out(model, Call(parameters, {tensor: row}), 1)
+    trial = TRIAL.set(True)
+    try:
+        tried = await adapter.carry_out(model, Call(parameters, {tensor: row}), 1)
+    finally:
+        TRIAL.reset(trial)
     constant = [warning for warning in tried.warnings if warning != range_warning(model, row)]
     answers = RowStream(
         adapter=adapter,

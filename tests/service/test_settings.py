@@ -27,6 +27,8 @@ def test_the_names_are_pinned_because_deployments_depend_on_them() -> None:
         "max_pending_rows",
         "max_pixels",
         "max_rows",
+        "metrics",
+        "metrics_dir",
         "models_dir",
         "poll_seconds",
         "port",
@@ -57,6 +59,7 @@ def test_every_setting_has_a_description_and_is_read_from_its_variable(monkeypat
         "device": "cuda:3",
         "runtime": "torchscript",
         "strict": "1",
+        "metrics": "0",
         "log_level": "debug",
     }
     for name, field in Settings.model_fields.items():

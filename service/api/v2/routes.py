@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version as version_of
+from time import perf_counter
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -208,7 +209,9 @@ async def _infer(request: Posted, model: LoadedModel, settings: Settings, bodies
 
     # Raw tensors are no work to read; JSON of that size is.
     large = header_length is None and len(content) > LARGE_BODY_BYTES
+    began = perf_counter()
     asked_for, asked, rows = await asyncio.to_thread(parse) if large else parse()
+    model.tally.decode_seconds.observe(perf_counter() - began)
     outputs = await run(model, rows, asked)
     document: dict[str, Any] = {
         "model_name": model.manifest.name,
@@ -220,5 +223,7 @@ async def _infer(request: Posted, model: LoadedModel, settings: Settings, bodies
         document["parameters"] = {"warning": warning}
     write = partial(message_from, document, outputs)
     numbers = sum(output.values.size for output in outputs if not output.binary)
+    began = perf_counter()
     body, length = await asyncio.to_thread(write) if numbers > LARGE_ANSWER_NUMBERS else write()
+    model.tally.encode_seconds.observe(perf_counter() - began)
     return Rendered(body, JSON_FIELDS if length is None else [*OCTETS, (HEADER_LENGTH, b"%d" % length)])

@@ -1,0 +1,84 @@
+"""The folder in which the processes of one service find each other's numbers.
+
+Each worker writes its own file; when it has ended, the supervisor adds what stays of it to the file of the past. All
+files are replaced atomically, so whoever reads finds whole ones.
+"""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import orjson
+
+from service.monitoring.snapshot import Snapshot
+
+__all__ = ["Share", "clear", "ended"]
+
+PAST = "past.json"
+PATTERN = "worker-*.json"
+REMEMBERED = 64
+
+
+class Share:
+    """A process' own file among those of the others."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        # A process id may come again.
+        self._file = folder / f"worker-{os.getpid()}-{time.monotonic_ns()}.json"
+        self._written = b""
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """The others find these numbers. Raises OSError."""
+        content = snapshot.to_bytes()
+        if content != self._written:
+            _replace(self._file, content)
+            self._written = content
+
+    def all(self) -> Snapshot:
+        """The numbers of all processes, those that have ended included. Raises OSError."""
+        files = [(path.name, content) for path in self._folder.glob(PATTERN) if (content := _content(path))]
+        # Read last: what has ended meanwhile is in it, and may be among the files as well.
+        past, names = _past(self._folder)
+        return past.include(Snapshot.from_bytes(content) for name, content in files if name not in names)
+
+
+def clear(folder: Path) -> None:
+    """The folder is there, and empty of what earlier services have left. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (folder / PAST, *folder.glob(PATTERN)):
+        path.unlink(missing_ok=True)
+
+
+def ended(folder: Path, pid: int) -> None:
+    """The process has ended: what it has counted stays, how it was does not. Raises OSError."""
+    for path in folder.glob(f"worker-{pid}-*.json"):
+        past, names = _past(folder)
+        if path.name not in names and (content := _content(path)):
+            past.include([Snapshot.from_bytes(content).past()])
+            names = [*names[1 - REMEMBERED :], path.name]
+            _replace(folder / PAST, orjson.dumps([names, past.to_bytes().decode()]))
+        path.unlink()
+
+
+def _past(folder: Path) -> tuple[Snapshot, list[str]]:
+    """What has ended, and the names of the files that have become part of it of late."""
+    content = _content(folder / PAST)
+    if not content:
+        return Snapshot(), []
+    names, past = orjson.loads(content)
+    return Snapshot.from_bytes(past), names
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _replace(path: Path, content: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+        file.write(content)
+    Path(file.name).replace(path)
