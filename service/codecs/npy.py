@@ -15,7 +15,7 @@ __all__ = ["npy_from_rows", "rows_from_npy"]
 
 NUMBER_KINDS = "fiu"
 # What numpy.save writes of plain numbers. numpy reads it with Python's own parser, which takes longer than a small
-# forward pass; and which fails in CPython up to 3.12, once in many thousand times, with a SystemError about its
+# forward pass; and which fails in CPython 3.11, once in many thousand times, with a SystemError about its
 # recursion depth where another thread parses too, as one does that loads a bundle.
 PLAIN_HEADER = re.compile(
     rb"\x93NUMPY\x01\x00(?P<length>..)"
