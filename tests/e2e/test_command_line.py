@@ -64,6 +64,13 @@ def test_a_folder_of_state_that_cannot_be_made_is_named() -> None:
     assert (ended.returncode, ended.stderr) == (1, "DIABOLO_STATE_DIR: /proc/version cannot be used: file exists\n")
 
 
+def test_a_key_for_signatures_that_is_none_is_named(shipped: Path) -> None:
+    ended = run("serve", DIABOLO_MODELS_DIR=str(shipped), DIABOLO_REQUIRE_SIGNATURE="/nowhere/key.pub")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("DIABOLO_REQUIRE_SIGNATURE: /nowhere/key.pub is no public key ")
+    assert ended.stderr.endswith("no such file or directory\n")
+
+
 def test_models_lists_the_shipped_bundles(shipped: Path) -> None:
     ended = run("models", DIABOLO_MODELS_DIR=str(shipped))
     assert ended.returncode == 0
