@@ -5,6 +5,7 @@ import sys
 import typer
 
 from cli.diff import diff
+from cli.keys import app as keys
 from cli.models import app as models
 from cli.serve import openapi, serve
 from cli.sign import sign
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(serve)
 app.add_typer(models, name="models")
+app.add_typer(keys, name="keys")
 app.command()(verify)
 app.command()(sign)
 app.command()(diff)

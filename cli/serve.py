@@ -48,6 +48,14 @@ def serve(
             reason = (error.strerror or "").lower()
             typer.echo(f"DIABOLO_STATE_DIR: {settings.state_dir} cannot be used: {reason}", err=True)
             raise typer.Exit(1) from None
+    if settings.api_keys_file is not None:
+        from service.keys import KeyFile, KeyFileDamaged
+
+        try:
+            KeyFile(settings.api_keys_file).read()
+        except KeyFileDamaged as error:
+            typer.echo(f"DIABOLO_API_KEYS_FILE: {settings.api_keys_file}: {error}", err=True)
+            raise typer.Exit(1) from None
     from service.machine import allow_open_files, check_installed
 
     allow_open_files()

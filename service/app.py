@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from functools import partial
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
 from fastapi.responses import RedirectResponse
 
 from bundle.read import CheckSignature, read_bundle
+from service.api.auth import ACCESS_ERRORS, ADMIN_ERRORS, Guard
 from service.api.bodies import Bodies
 from service.api.catalog import catalog_router
 from service.api.compression import Compression
@@ -21,16 +22,17 @@ from service.api.metrics import metrics_router
 from service.api.observation import Observer
 from service.api.openapi import correct_openapi
 from service.api.operations import operations_router
-from service.api.problems import handle_problems
+from service.api.problems import failure_responses, handle_problems, problem_responses
 from service.api.problems import router as problems_router
 from service.api.request_id import RequestId
-from service.api.v2.repository import repository_router
-from service.api.v2.routes import v2_router
+from service.api.v2.repository import administration_router, index_router
+from service.api.v2.routes import v2_health_router, v2_router
 from service.engine.administration import Administration
 from service.engine.loaded import LoadedModel, Proven
 from service.engine.repository import Repository
 from service.engine.runtimes import OpenRuntime
 from service.engine.runtimes.selection import runtime_opener
+from service.keys import KeyScope
 from service.monitoring.metrics import Metrics
 from service.monitoring.snapshot import Snapshot
 from service.settings import Settings
@@ -53,7 +55,7 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     """The service as an ASGI app. Its lifespan starts the loading of bundles in the background and closes them.
 
     `open_runtime` opens a bundle's program; by default in the runtime and on the device of the settings. Starting
-    raises StrictRefusal where `strict` is set and a bundle is refused.
+    raises StrictRefusal where `strict` is set and a bundle is refused, and KeyFileDamaged where the file of keys is.
     """
     metrics = Metrics()
     repository = Repository(
@@ -65,10 +67,12 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     )
 
     administration = Administration(repository, settings.state_dir, patience_seconds=ACKNOWLEDGE_SECONDS)
+    guard = Guard(settings.api_keys_file)
     stopping = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await guard.start()
         if settings.strict:
             await administration.follow()
             if not administration.known:
@@ -76,14 +80,18 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
             await repository.refresh()
             if repository.refused:
                 raise StrictRefusal(f"{len(repository.refused)} bundles were refused and DIABOLO_STRICT is set")
-        watch = asyncio.create_task(administration.watch(settings.poll_seconds))
+        watches = [
+            asyncio.create_task(administration.watch(settings.poll_seconds)),
+            asyncio.create_task(guard.watch(settings.poll_seconds)),
+        ]
         publishing = asyncio.create_task(metrics.publish(own))
         yield
         app.state.draining = True
         stopping.set()
-        watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watch
+        for watch in watches:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
         administration.close()
         await repository.close()
         publishing.cancel()
@@ -116,25 +124,39 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
         return metrics.own(repository, bodies, ready=repository.ready and not app.state.draining)
 
     operations = operations_router(repository, settings, bodies=bodies, stopping=stopping)
-    inference = v2_router(repository, settings, bodies=bodies, draining=lambda: bool(app.state.draining))
+    inference = v2_router(repository, settings, bodies=bodies)
     direct = [route for route in (*operations.routes, *inference.routes) if isinstance(route, DirectRoute)]
-    app.shorten(direct, compress_bytes=settings.compress_bytes, bodies=bodies, timeout_ms=settings.request_timeout_ms)
+    app.shorten(
+        direct,
+        compress_bytes=settings.compress_bytes,
+        bodies=bodies,
+        timeout_ms=settings.request_timeout_ms,
+        guard=guard,
+    )
     if settings.compress_bytes:
         app.add_middleware(Compression, min_bytes=settings.compress_bytes)
     app.add_middleware(RequestId)
     handle_problems(app)
-    app.include_router(operations)
-    app.include_router(catalog_router(repository))
+    infer, admin = (Security(guard, scopes=[scope]) for scope in (KeyScope.INFER, KeyScope.ADMIN))
+    for router in (operations, catalog_router(repository)):
+        app.include_router(router, dependencies=[infer], responses=problem_responses(*ACCESS_ERRORS))
     app.include_router(health_router(repository, administration, lambda: bool(app.state.draining)))
-    app.include_router(inference)
-    app.include_router(repository_router(repository, administration, bodies=bodies))
+    app.include_router(v2_health_router(repository, lambda: bool(app.state.draining)))
+    for router in (inference, index_router(repository, bodies=bodies)):
+        app.include_router(router, dependencies=[infer], responses=failure_responses(*ACCESS_ERRORS))
+    administrative = administration_router(repository, administration, bodies=bodies)
+    app.include_router(administrative, dependencies=[admin], responses=failure_responses(*ADMIN_ERRORS))
     if settings.metrics:
         app.observe(Observer(metrics.traffic))
-        app.include_router(metrics_router(metrics, own))
+        app.include_router(
+            metrics_router(metrics, own),
+            dependencies=[Security(guard, scopes=[KeyScope.METRICS])],
+            responses=problem_responses(*ACCESS_ERRORS),
+        )
     app.include_router(problems_router)
 
     add_docs_page(app)
-    correct_openapi(app)
+    correct_openapi(app, keys=guard.has_keys)
 
     @app.get("/", include_in_schema=False)
     async def home() -> RedirectResponse:

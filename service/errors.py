@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 __all__ = [
+    "AdministrationOff",
     "BodyTooLarge",
     "DeadlineExceeded",
     "DeviceUnavailable",
@@ -29,12 +30,15 @@ __all__ = [
     "OutOfMemory",
     "Overloaded",
     "PinnedVersionUnavailable",
+    "RateLimited",
     "RequestTooSlow",
+    "ScopeMissing",
     "ServiceError",
     "StateDamaged",
     "StateUnavailable",
     "TooManyPixels",
     "TooManyRows",
+    "Unauthenticated",
     "UnknownExample",
     "UnknownModel",
     "UnknownVersion",
@@ -83,6 +87,26 @@ class MalformedField(ServiceError):
     """A field of the request's head has a value that it cannot have; the text says what it may be."""
 
     status, slug, title = 400, "malformed-field", "Malformed field"
+
+
+class Unauthenticated(ServiceError):
+    """This service asks for an API key, and there was none, or none that it knows. Send it as
+    `Authorization: Bearer <key>` or as `X-API-Key: <key>`; the service's operator gives keys out."""
+
+    status, slug, title = 401, "unauthenticated", "Unauthenticated"
+
+
+class AdministrationOff(ServiceError):
+    """Nobody may load, pin or unload over HTTP: the service was started without `DIABOLO_API_KEYS_FILE`, so it cannot
+    tell who may. The command `diabolo models` needs no key."""
+
+    status, slug, title = 403, "administration-off", "Administration off"
+
+
+class ScopeMissing(ServiceError):
+    """The API key is known, but is not for this; the text says which scope it lacks."""
+
+    status, slug, title = 403, "scope-missing", "Scope missing"
 
 
 class NotFound(ServiceError):
@@ -198,6 +222,13 @@ class InvalidContent(ServiceError):
     an unknown or missing field, an `alpha` that the calibration cannot resolve. `errors` points at every place."""
 
     status, slug, title = 422, "invalid-content", "Invalid content"
+
+
+class RateLimited(ServiceError):
+    """The API key was used more often than it may be. Nothing was done. Try again after the number of seconds in
+    `Retry-After`."""
+
+    status, slug, title = 429, "rate-limited", "Rate limited"
 
 
 class HeadTooLarge(ServiceError):

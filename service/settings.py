@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     require_signature: Path | None = Field(
         None, description="the public key that bundles must be signed with; none: signatures are not looked at"
     )
+    api_keys_file: Path | None = Field(
+        None, description="the file of API keys; none: everybody may infer and nobody may administer"
+    )
     strict: bool = Field(False, description="a refused bundle at start is fatal")
     max_body_bytes: int = Field(32 * 2**20, gt=0, description="the largest body that is read, in bytes")
     max_bodies_bytes: int = Field(
@@ -83,7 +86,7 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
 
-    @field_validator("state_dir", "require_signature", "metrics_dir", mode="before")
+    @field_validator("state_dir", "require_signature", "api_keys_file", "metrics_dir", mode="before")
     @classmethod
     def _none(cls, value: Any) -> Any:
         """Compose files pass on variables that are not set as empty ones; an empty path would be this folder."""

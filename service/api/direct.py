@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from service.api.auth import Guard
 from service.api.bodies import Bodies
 from service.api.compression import packing
 from service.api.deadlines import FIELD as TIMEOUT
@@ -21,6 +22,7 @@ from service.api.problems import refusal, refusal_of_bug
 from service.api.rendered import Rendered
 from service.api.request_id import FIELD, identify
 from service.errors import ServiceError
+from service.keys import KeyScope
 
 __all__ = ["DirectApp", "DirectRoute"]
 
@@ -37,7 +39,9 @@ class DirectRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             app: DirectApp = request.app
-            return await app.respond(endpoint, Posted.of(request), request.path_params)
+            posted = Posted.of(request)
+            app.admit(posted)
+            return await app.respond(endpoint, posted, request.path_params)
 
         return handle
 
@@ -82,10 +86,13 @@ class DirectApp(FastAPI):
         compress_bytes: int,
         bodies: Bodies | None = None,
         timeout_ms: int = 0,
+        guard: Guard | None = None,
     ) -> None:
         """From here on there is a short way to these routes, whose answers in JSON of `compress_bytes` or more are
         compressed as the client likes best; 0: none. Requests that give themselves no time have `timeout_ms`; 0: no
-        end. What is held of their bodies, `bodies` hold no more when they are answered."""
+        end. What is held of their bodies, `bodies` hold no more when they are answered. Where `guard` has keys, direct
+        routes need one that may infer."""
+        self._guard = guard if guard is not None and guard.has_keys else None
         self._bodies = bodies
         self._timeout_ms = timeout_ms
         self._compress_bytes = compress_bytes
@@ -142,6 +149,11 @@ class DirectApp(FastAPI):
         values = {name: segments[place] for place, name in shape.parameters.items()}
         return _Target(route, values) if all(values.values()) else None
 
+    def admit(self, request: Posted) -> None:
+        """Returns where direct routes may be asked so. Raises what the guard raises."""
+        if self._guard is not None:
+            self._guard.admit(request.scope, request.fields, KeyScope.INFER)
+
     async def respond(self, endpoint: Endpoint, request: Posted, values: Mapping[str, Any]) -> Response:
         """What the endpoint answers, in the time that the request has. Raises what it raises; DeadlineExceeded at the
         end of that time, MalformedField where it cannot be read."""
@@ -160,6 +172,8 @@ class DirectApp(FastAPI):
         identity = identify(scope)
         request = Posted(scope, receive)
         try:
+            if self._guard is not None:
+                self.admit(request)
             if self._timeout_ms or TIMEOUT in request.fields:
                 response = await self.respond(target.route.endpoint, request, target.values)
             else:

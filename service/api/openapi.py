@@ -12,8 +12,9 @@ __all__ = ["correct_openapi", "json_body"]
 UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 
-def correct_openapi(app: FastAPI) -> None:
-    """From here on the app's document says that errors are problem documents, and nothing of FastAPI's own errors."""
+def correct_openapi(app: FastAPI, *, keys: bool) -> None:
+    """From here on the app's document says that errors are problem documents, and nothing of FastAPI's own errors; and,
+    unless there are `keys`, that what anybody may do needs none."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -23,6 +24,9 @@ def correct_openapi(app: FastAPI) -> None:
             for operations in document["paths"].values():
                 for operation in operations.values():
                     operation["responses"] = _responses(operation["responses"])
+                    ways = operation.get("security", [])
+                    if ways and not keys and all(["admin"] not in way.values() for way in ways):
+                        operation["security"] = [{}, *ways]
                     for media in operation.get("requestBody", {}).get("content", {}).values():
                         schemas |= media["schema"].pop("$defs", {})
             for name in UNUSED_SCHEMAS:

@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 MEDIA_TYPE = "application/problem+json"
+TO_BE_RETRIED = (429, 503)
 logger = logging.getLogger("diabolo.api")
 router = APIRouter()
 
@@ -49,6 +50,9 @@ router = APIRouter()
 EXAMPLE_DETAILS = {
     "malformed-body": "the body is not JSON: unexpected end of data: line 1 column 12 (char 11)",
     "malformed-field": "Request-Timeout-Ms must be a whole number of milliseconds from 1 on, such as 250",
+    "unauthenticated": "this needs an API key: send it as Authorization: Bearer <key>, or as X-API-Key: <key>",
+    "administration-off": "this service was started without DIABOLO_API_KEYS_FILE, so nobody may do this",
+    "scope-missing": "this needs a key with the scope admin; this key has infer",
     "not-found": "there is nothing at this path; /docs lists what there is",
     "unknown-model": "no model is called 'pump'; served here: fashion-vae, pumps",
     "unknown-version": "pumps has no version '9'; it has 1, 2",
@@ -73,6 +77,7 @@ EXAMPLE_DETAILS = {
     "model-loading": "the bundles are still being loaded",
     "overloaded": "8192 rows are waiting and at most 8192 may",
     "deadline-exceeded": "the answer was not there within 250 ms",
+    "rate-limited": "this key may ask 50 times a second, 100 times at once",
     "head-too-large": "the request's head has more than the 65536 bytes that are read",
     "out-of-memory": "memory does not suffice for these rows at the moment",
     "request-too-slow": "the body did not come in time: 1024 bytes of it in 30 s",
@@ -138,7 +143,7 @@ def _responses(
         response["description"] += f"{' / ' if response['description'] else ''}{error.title}"
         examples = response["content"].setdefault(media_type, {"examples": {}})["examples"]
         examples[error.slug] = {"summary": error.title, "value": document(error(EXAMPLE_DETAILS[error.slug]))}
-        if error.status == 503:
+        if error.status in TO_BE_RETRIED:
             response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
     return responses
 
@@ -169,7 +174,7 @@ def problem_document(
     }
     if error.faults:
         document["errors"] = [fault._asdict() for fault in error.faults]
-    if error.status == 503:
+    if error.status in TO_BE_RETRIED:
         document["retry_after_s"] = error.retry_after or 1
     return document
 
@@ -191,7 +196,7 @@ def refusal(scope: Scope, error: ServiceError, *, headers: dict[str, str] | None
     scope["refused"] = error.slug
     document = problem_document(error, instance=instance_of(scope), request_id=request_id_of(scope))
     fields = {"Cache-Control": "no-store", **(headers or {}), **error.headers}
-    if error.status == 503:
+    if error.status in TO_BE_RETRIED:
         fields["Retry-After"] = str(document["retry_after_s"])
     if scope["path"] == "/v2" or scope["path"].startswith("/v2/"):
         return Response(orjson.dumps({"error": _failure(error)}), error.status, fields, "application/json")

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.key_files import KEY, write_keys
 from tests.service.serving import Served, publish_all, serving
 
 
@@ -26,5 +27,7 @@ def _no_settings_from_outside() -> Iterator[None]:
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     """The app over a bundle of each kind."""
     models, state = publish_all(tmp_path_factory.mktemp("models")), tmp_path_factory.mktemp("state")
-    async with serving(models, state_dir=state) as app:
+    keys = write_keys(tmp_path_factory.mktemp("keys") / "keys.json")
+    async with serving(models, state_dir=state, api_keys_file=keys) as app:
+        app.client.headers["X-API-Key"] = KEY
         yield app

@@ -18,8 +18,10 @@ from tritonclient.utils import InferenceServerException
 from tests.bundle_factory import rewrite_manifest
 from tests.e2e.conftest import DIABOLO, ROOT, Server
 from tests.e2e.test_workers import connect, counts, eventually, two_workers, workers
+from tests.key_files import KEY, write_keys
 
 NAME = "fashion-linear"
+FIELDS = {"X-API-Key": KEY}
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +40,28 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
+def settings(state: Path) -> dict[str, str]:
+    """Those of a service that keeps state and can be administered."""
+    return {"state_dir": str(state), "api_keys_file": str(write_keys(state.parent / "keys.json"))}
+
+
 @pytest.fixture
 def pair(models: Path, state: Path) -> Iterator[Server]:
     """Two workers that keep state."""
-    with two_workers(models, state_dir=str(state)) as server:
+    with two_workers(models, **settings(state)) as server:
         yield server
 
 
 def administer(connection: HTTPConnection, verb: str, **parameters: str) -> tuple[int, dict[str, Any]]:
     """Status and answer."""
-    connection.request("POST", f"/v2/repository/models/{NAME}/{verb}", json.dumps({"parameters": parameters}))
+    connection.request("POST", f"/v2/repository/models/{NAME}/{verb}", json.dumps({"parameters": parameters}), FIELDS)
     response = connection.getresponse()
     return response.status, json.loads(response.read())
 
 
 def answering(connection: HTTPConnection) -> int | None:
     """The version that answers on this connection; None where the name is not found."""
-    connection.request("GET", f"/v1/models/{NAME}")
+    connection.request("GET", f"/v1/models/{NAME}", headers=FIELDS)
     response = connection.getresponse()
     version: int | None = json.loads(response.read()).get("version")
     return version
@@ -87,7 +94,7 @@ def test_after_the_answer_all_workers_serve_what_was_asked_for_also_after_a_rest
     pair.process.send_signal(signal.SIGTERM)
     assert pair.process.wait(timeout=30) == 0
     assert list((state / "workers").iterdir()) == []
-    with two_workers(models, state_dir=str(state)) as restarted:
+    with two_workers(models, **settings(state)) as restarted:
         assert everywhere(restarted) == {1}
 
 
@@ -178,11 +185,11 @@ def test_the_command_needs_to_know_where_the_state_is(models: Path, state: Path)
 
 def test_tritons_client_loads_and_unloads(pair: Server) -> None:
     client = triton.InferenceServerClient(pair.address.removeprefix("http://"))
-    assert "model_repository" in client.get_server_metadata()["extensions"]
-    client.unload_model(NAME)
-    assert not client.is_model_ready(NAME)
-    assert {entry["reason"] for entry in client.get_model_repository_index()} == {"unloaded"}
-    client.load_model(NAME)
-    assert client.is_model_ready(NAME)
+    assert "model_repository" in client.get_server_metadata(FIELDS)["extensions"]
+    client.unload_model(NAME, FIELDS)
+    assert not client.is_model_ready(NAME, headers=FIELDS)
+    assert {entry["reason"] for entry in client.get_model_repository_index(FIELDS)} == {"unloaded"}
+    client.load_model(NAME, FIELDS)
+    assert client.is_model_ready(NAME, headers=FIELDS)
     with pytest.raises(InferenceServerException, match="no model is called 'nobody'"):
-        client.load_model("nobody")
+        client.load_model("nobody", FIELDS)

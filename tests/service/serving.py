@@ -107,7 +107,7 @@ def assert_problem(response: httpx.Response, error: type[ServiceError]) -> dict[
     assert (problem["type"], problem["title"]) == (f"/problems/{error.slug}", error.title), problem["detail"]
     assert (problem["status"], response.status_code) == (error.status, error.status)
     assert problem["request_id"] == response.headers["x-request-id"]
-    if error.status == 503:
+    if error.status in {429, 503}:
         assert response.headers["retry-after"] == str(problem["retry_after_s"])
         assert problem["retry_after_s"] >= 1
     else:

@@ -123,13 +123,10 @@ REQUESTS: dict[type[ServiceError], Refused] = {
     errors.Draining: draining,
     errors.PinnedVersionUnavailable: pinned_version_unavailable,
 }
-# These are for the paths of the Open Inference Protocol alone: tests/service/test_v2_repository.py.
+# Of the administration, of keys and of the server: test_v2_repository.py, test_auth.py and test_slow_clients.py.
 OF_ADMINISTRATION = {errors.NoStateKept, errors.StateDamaged, errors.StateUnavailable, errors.VersionRefused}
-
-
-# This is the server's own: tests/service/test_slow_clients.py.
-OF_CONNECTIONS = {errors.HeadTooLarge}
-ELSEWHERE = OF_ADMINISTRATION | OF_CONNECTIONS
+OF_KEYS = {errors.Unauthenticated, errors.AdministrationOff, errors.ScopeMissing, errors.RateLimited}
+ELSEWHERE = OF_ADMINISTRATION | OF_KEYS | {errors.HeadTooLarge}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from service.settings import Settings, warn_of_unknown_variables
 
 def test_the_names_are_pinned_because_deployments_depend_on_them() -> None:
     assert set(Settings.model_fields) == {
+        "api_keys_file",
         "compress_bytes",
         "device",
         "drain_delay",
@@ -71,9 +72,10 @@ def test_every_setting_has_a_description_and_is_read_from_its_variable(monkeypat
     assert (settings.port, settings.poll_seconds, settings.device) == (17, 17, "cuda:3")
 
 
-def test_an_empty_folder_of_state_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DIABOLO_STATE_DIR", "")
-    assert Settings().state_dir is None
+@pytest.mark.parametrize("name", ["state_dir", "api_keys_file", "require_signature"])
+def test_an_empty_path_is_none(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"DIABOLO_{name.upper()}", "")
+    assert getattr(Settings(), name) is None
 
 
 def test_what_is_given_in_code_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from service.errors import (
     VersionRefused,
 )
 from tests.bundle_factory import publish
+from tests.key_files import KEY, write_keys
 from tests.service.repositories import truncate
 from tests.service.serving import ROWS, Served, assert_problem, assert_valid, serving
 
@@ -36,7 +37,9 @@ def state(tmp_path: Path) -> Path:
 async def kept(three: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     """The app over three versions of a bundle, with a folder of state and no patience with other workers."""
     monkeypatch.setattr(app_module, "ACKNOWLEDGE_SECONDS", 0)
-    async with serving(three, state_dir=state) as served:
+    keys = write_keys(state.parent / "keys.json")
+    async with serving(three, state_dir=state, api_keys_file=keys) as served:
+        served.client.headers["X-API-Key"] = KEY
         yield served
 
 
@@ -173,11 +176,12 @@ async def test_what_cannot_be_is_refused_in_words_and_changes_nothing(
     assert await version_of(kept) == 3
 
 
-async def test_without_a_folder_of_state_load_and_unload_are_409(served: Served) -> None:
-    for verb in ("load", "unload"):
-        response = await served.client.post(f"/v2/repository/models/tiny/{verb}")
-        assert response.status_code == NoStateKept.status
-        assert "DIABOLO_STATE_DIR" in response.json()["error"]
+async def test_without_a_folder_of_state_load_and_unload_are_409(models: Path, tmp_path: Path) -> None:
+    async with serving(models, api_keys_file=write_keys(tmp_path / "keys.json")) as served:
+        for verb in ("load", "unload"):
+            response = await served.client.post(f"/v2/repository/models/tiny/{verb}", headers={"X-API-Key": KEY})
+            assert response.status_code == NoStateKept.status
+            assert "DIABOLO_STATE_DIR" in response.json()["error"]
 
 
 @pytest.mark.parametrize(("damage", "status"), [("a wrong file", 409), ("no folder", 503)])

@@ -37,7 +37,7 @@ from service.errors import (
     VersionRefused,
 )
 
-__all__ = ["repository_router"]
+__all__ = ["administration_router", "index_router"]
 
 NEWEST = "newest"
 BODY_ERRORS = (MalformedBody, RequestTooSlow, BodyTooLarge, UnsupportedMediaType, InvalidContent)
@@ -45,20 +45,9 @@ STATE_ERRORS = (NoStateKept, StateDamaged, ModelLoading, StateUnavailable)
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
-def repository_router(repository: Repository, administration: Administration, *, bodies: Bodies) -> APIRouter:
-    """The index, load and unload."""
+def index_router(repository: Repository, *, bodies: Bodies) -> APIRouter:
+    """The index."""
     router = APIRouter(prefix="/v2/repository", tags=["open inference protocol"])
-
-    async def content_of(request: Request) -> bytes:
-        posted = Posted.of(request)
-        try:
-            return await bodies.read(posted)
-        finally:
-            bodies.release(posted)
-
-    async def parameters_of(request: Request, schema: type[LoadRequest | UnloadRequest]) -> Parameters:
-        content = await content_of(request)
-        return validate(schema, load_json(content), strict=True).parameters if content else {}
 
     @router.post(
         "/index",
@@ -72,9 +61,20 @@ def repository_router(repository: Repository, administration: Administration, *,
     )
     async def index(request: Request) -> list[IndexEntry]:
         """Versions that cannot answer say why. `{"ready": true}` lists only what can."""
-        content = await content_of(request)
+        content = await _content_of(request, bodies)
         asked = validate(IndexRequest, load_json(content), strict=True) if content else IndexRequest()
         return _index(repository, only_ready=asked.ready)
+
+    return router
+
+
+def administration_router(repository: Repository, administration: Administration, *, bodies: Bodies) -> APIRouter:
+    """Load and unload."""
+    router = APIRouter(prefix="/v2/repository", tags=["open inference protocol"])
+
+    async def parameters_of(request: Request, schema: type[LoadRequest | UnloadRequest]) -> Parameters:
+        content = await _content_of(request, bodies)
+        return validate(schema, load_json(content), strict=True).parameters if content else {}
 
     answers: dict[int | str, dict[str, Any]] = {
         200: {"model": RepositoryAnswer, "description": "In force in every live worker"},
@@ -128,6 +128,14 @@ def repository_router(repository: Repository, administration: Administration, *,
         return _answer(name, await administration.unload(name), repository)
 
     return router
+
+
+async def _content_of(request: Request, bodies: Bodies) -> bytes:
+    posted = Posted.of(request)
+    try:
+        return await bodies.read(posted)
+    finally:
+        bodies.release(posted)
 
 
 def _version(parameters: Parameters) -> str | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from enum import Enum
 from functools import partial
 from importlib.metadata import version as version_of
 from time import perf_counter
@@ -53,8 +54,9 @@ from service.errors import (
 from service.operations import range_warning
 from service.settings import Settings
 
-__all__ = ["v2_router"]
+__all__ = ["v2_health_router", "v2_router"]
 
+TAGS: list[str | Enum] = ["open inference protocol"]
 HEADER_LENGTH = b"inference-header-content-length"
 OCTETS = ((b"content-type", b"application/octet-stream"), (b"cache-control", b"no-store"))
 BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -77,24 +79,9 @@ INFER_ERRORS = (
 )
 
 
-def v2_router(repository: Repository, settings: Settings, *, bodies: Bodies, draining: Callable[[], bool]) -> APIRouter:
-    """Health, metadata and inference."""
-    router = APIRouter(prefix="/v2", tags=["open inference protocol"])
-
-    async def metadata() -> ServerMetadata:
-        """Name, version and the extensions that this server has."""
-        extensions = ["binary_tensor_data", *(["model_repository"] if settings.state_dir else [])]
-        return ServerMetadata(name="diabolo", version=version_of("diabolo"), extensions=extensions)
-
-    for path in ("", "/"):
-        router.add_api_route(
-            path,
-            metadata,
-            methods=["GET"],
-            operation_id="v2_server",
-            summary="What this server is",
-            include_in_schema=not path,
-        )
+def v2_health_router(repository: Repository, draining: Callable[[], bool]) -> APIRouter:
+    """Health, which is open to everybody."""
+    router = APIRouter(prefix="/v2", tags=TAGS)
 
     @router.get("/health/live", operation_id="v2_live", summary="Does the process answer?")
     async def live() -> ServerLive:
@@ -114,6 +101,29 @@ def v2_router(repository: Repository, settings: Settings, *, bodies: Bodies, dra
         state = ServerReady(live=True, ready=repository.ready and not draining())
         response.status_code = 200 if state.ready else 503
         return state
+
+    return router
+
+
+def v2_router(repository: Repository, settings: Settings, *, bodies: Bodies) -> APIRouter:
+    """Metadata and inference."""
+    router = APIRouter(prefix="/v2", tags=TAGS)
+
+    async def metadata() -> ServerMetadata:
+        """Name, version and the extensions that this server has."""
+        administered = settings.state_dir is not None and settings.api_keys_file is not None
+        extensions = ["binary_tensor_data", *(["model_repository"] if administered else [])]
+        return ServerMetadata(name="diabolo", version=version_of("diabolo"), extensions=extensions)
+
+    for path in ("", "/"):
+        router.add_api_route(
+            path,
+            metadata,
+            methods=["GET"],
+            operation_id="v2_server",
+            summary="What this server is",
+            include_in_schema=not path,
+        )
 
     for versioned in (False, True):
         _add_model_routes(router, repository, settings, bodies, versioned=versioned)
