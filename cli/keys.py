@@ -1,6 +1,7 @@
 """`diabolo keys`: the file of API keys."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +35,8 @@ def add(
 
     if burst is not None and rate is None:
         raise typer.BadParameter("--burst needs --rate")
+    if rate is not None and not math.isfinite(rate):
+        raise typer.BadParameter("--rate must be a finite number")
     for unknown in set(scope or ()) - set(KeyScope):
         raise typer.BadParameter(f"--scope: {unknown} is none of {', '.join(KeyScope)}")
     allowed = None if rate is None else Rate(requests_per_second=rate, burst=burst or max(1, round(rate)))

@@ -5,9 +5,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import httpx
 import uvloop
 
+from benchmarks.reliability.administration import STATE, administer
 from benchmarks.reliability.bundles import publish, shipped
 from benchmarks.reliability.client import Client
 from benchmarks.reliability.load import mixed, saturating
@@ -29,7 +29,7 @@ SHOWN = (1, 2, 5, 10, 20, 50, 100)
 def measure() -> Outcome:
     """A hundred cycles of the only bundle."""
     with tempfile.TemporaryDirectory() as folder:
-        models, state = Path(folder) / "models", Path(folder) / "state"
+        models, state = Path(folder) / "models", Path(folder) / STATE
         state.mkdir()
         questions = questions_of(publish(shipped(NETWORK), models))
         with serving(models, poll_seconds=0.1, state_dir=state) as service:
@@ -50,7 +50,7 @@ def outcome(usages: list[list[Usage]], tally: Tally, *, seconds: float) -> Outco
         lines.append((f"memory of worker {place + 1}, MB", *(f"{held[cycle - 1]:.1f}" for cycle in SHOWN), span))
     return Outcome(
         setting=f"Two workers; {NETWORK} is loaded, answers {AT_ONCE} clients for {INFER_SECONDS:g} s in every "
-        "operation and media type, and is unloaded, over `/v2/repository`; then, with nothing loaded, memory, open "
+        "operation and media type, and is unloaded, as by `diabolo models`; then, with nothing loaded, memory, open "
         f"files and threads of each worker are read. {CYCLES} times, {seconds:.2f} s each. Single readings move by "
         f"what the allocator happens to keep, so means of {MEANT} are compared: "
         f"{5e3 / (CYCLES - SETTLED - MEANT):.0f} kB lost in each cycle would be 5 MB",
@@ -86,17 +86,10 @@ def growth(usages: list[list[Usage]], what: str) -> float:
 
 def _cycle(service: Service, questions: list[Question], tally: Tally) -> list[Usage]:
     """What each worker holds once the bundle has come, answered and gone."""
-    _repository(service, "load")
+    administer(service, NETWORK, "load")
     uvloop.run(_infer(service.port, questions, tally))
-    _repository(service, "unload")
+    administer(service, NETWORK, "unload")
     return [Usage.of(pid) for pid in service.workers()]
-
-
-def _repository(service: Service, verb: str) -> None:
-    """Every worker has loaded or unloaded the bundle. Raises RuntimeError where one has not."""
-    answer = httpx.post(f"{service.address}/v2/repository/models/{NETWORK}/{verb}", timeout=60)
-    if answer.status_code != 200:
-        raise RuntimeError(f"{verb} was answered with {answer.status_code}: {answer.text[:200]}")
 
 
 async def _infer(port: int, questions: list[Question], tally: Tally) -> None:

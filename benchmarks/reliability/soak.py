@@ -11,9 +11,9 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-import httpx
 import uvloop
 
+from benchmarks.reliability.administration import STATE, administer
 from benchmarks.reliability.bundles import publish, remove, shipped
 from benchmarks.reliability.client import Client
 from benchmarks.reliability.counting import COMMAND, FOLDER, tasks_of
@@ -54,7 +54,7 @@ def row(*, minutes: float) -> Row:
 def measure(minutes: float) -> Outcome:
     """Laps of everything, until so many minutes have passed."""
     with tempfile.TemporaryDirectory() as folder:
-        models, state = Path(folder) / "models", Path(folder) / "state"
+        models, state = Path(folder) / "models", Path(folder) / STATE
         state.mkdir()
         os.environ[FOLDER] = folder
         standing = [publish(shipped(name), models) for name in STANDING]
@@ -172,10 +172,7 @@ class Soak:
         bundle = await asyncio.to_thread(publish, shipped(VISITOR), self.service.models)
         await asyncio.to_thread(self._wait_for_visitor, 200)
         for verb in ("unload", "load"):
-            path = f"{self.service.address}/v2/repository/models/{VISITOR}/{verb}"
-            answer = await asyncio.to_thread(httpx.post, path, timeout=60)
-            if answer.status_code != 200:
-                raise RuntimeError(f"{verb} was answered with {answer.status_code}: {answer.text[:200]}")
+            await asyncio.to_thread(administer, self.service, VISITOR, verb)
         await self._ask_visitor(bundle)
         remove(self.service.models, VISITOR, 1)
         await asyncio.to_thread(self._wait_for_visitor, 404)
