@@ -12,7 +12,7 @@ import pytest
 from bundle.calibration import Floats
 from bundle.operations import Method
 from service.engine.batcher import Batcher
-from service.errors import DeadlineExceeded, Draining, InternalError, Overloaded
+from service.errors import Draining, InternalError, Overloaded
 from tests.bundle_factory import run
 from tests.service.programs import Program, rows_of
 
@@ -292,73 +292,3 @@ async def test_a_batcher_that_a_fault_of_its_own_breaks_turns_alive_false_and_fa
         await batcher.submit(Method.ENCODE, rows_of(1))
     assert "a batcher has broken" in caplog.text
     await batcher.close(5)
-
-
-class Clock:
-    """Stands still until it is set."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        """Seconds."""
-        return self.now
-
-
-async def test_what_is_past_its_deadline_when_its_turn_comes_is_never_run() -> None:
-    program, clock = Program(), Clock()
-    batcher = make_batcher(program, clock)
-    first = await blocked(program, batcher)
-    late, early, any_time = (
-        asyncio.create_task(batcher.submit(Method.ENCODE, rows_of(value), deadline=deadline))
-        for value, deadline in ((1, 101.0), (2, 102.0), (3, None))
-    )
-    await asyncio.sleep(0)
-    clock.now = 101.0
-    program.release()
-    with pytest.raises(DeadlineExceeded):
-        await late
-    await asyncio.gather(first, early, any_time)
-    assert_answered(early, 2)
-    assert_answered(any_time, 3)
-    assert program.batches == [1, 2]
-    assert (batcher.tally.expired, batcher.pending_rows) == (1, 0)
-    await batcher.close(5)
-
-
-async def test_no_part_of_a_split_request_is_run_after_its_deadline() -> None:
-    program, clock = Program(), Clock()
-    batcher = make_batcher(program, clock)
-    program.hold()
-    split = asyncio.create_task(batcher.submit(Method.ENCODE, rows_of(*range(10)), deadline=101.0))
-    await program.entered()
-    clock.now = 101.5
-    program.release()
-    with pytest.raises(DeadlineExceeded):
-        await split
-    await asyncio.sleep(0)
-    assert program.batches == [4]
-    assert batcher.pending_rows == 0
-    await batcher.close(5)
-
-
-async def test_a_forward_pass_that_hangs_is_a_fault_until_it_comes_back() -> None:
-    program, clock = Program(), Clock()
-    batcher = Batcher(program, max_batch_rows=4, max_pending_rows=8, stall_seconds=30, clock=clock)
-    clock.now += 3600
-    assert batcher.fault is None, "nothing hangs where nothing is done"
-    first = await blocked(program, batcher)
-    clock.now += 30
-    assert batcher.fault is None
-    clock.now += 0.5
-    assert batcher.fault == "a forward pass has not come back for more than 30 s"
-    assert not batcher.alive
-    patient = submit(batcher, 1)
-    await asyncio.sleep(0)
-    assert batcher.pending_rows == 2, "it may come back, and then this is answered"
-    program.release()
-    await asyncio.gather(first, patient)
-    assert batcher.fault is None
-    assert_answered(patient, 1)
-    await batcher.close(5)
-    assert batcher.fault == "it takes no new work"

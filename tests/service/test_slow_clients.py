@@ -1,120 +1,24 @@
-"""Clients that are slow, or never end, or go away: over real sockets, by a clock that the test moves."""
+"""Clients that are slow, or never end: over real sockets, by a clock that the test moves."""
 
 import asyncio
 import contextlib
-import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import uvicorn
 
 from service import errors
-from service.connection import MAX_HEAD_BYTES, Connection
-from tests.service.programs import PATIENCE, Program
-from tests.service.serving import ROWS, Served, serving
-from tests.service.sockets import Stream, serving_connections
-
-SECONDS = 30
-SLOW = b"Host: diabolo\r\nContent-Length: 100\r\n\r\n"
-BODY = json.dumps({"inputs": ROWS}).encode()
-PATH = b"POST /v1/models/tiny/encode HTTP/1.1\r\n"
-
-
-class Place:
-    """A running service whose time the test moves."""
-
-    def __init__(self, served: Served, port: int, server: uvicorn.Server) -> None:
-        self.served, self.port, self.server = served, port, server
-        self.now = 1000.0
-        served.app.state.bodies._clock = lambda: self.now
-
-    @property
-    def connections(self) -> list[Connection]:
-        """Those that the server has."""
-        return [connection for connection in self.server.server_state.connections if isinstance(connection, Connection)]
-
-    def later(self, seconds: float) -> None:
-        """It is so much later, and all connections are attended to, as the server does once a second."""
-        self.now += seconds
-        for connection in self.connections:
-            connection.attend(self.now, seconds=SECONDS)
-
-    async def rest(self) -> None:
-        """Whatever is due has been done."""
-        for _ in range(20):
-            await asyncio.sleep(0)
+from service.connection import MAX_HEAD_BYTES
+from tests.service.clients import BODY, PATH, SECONDS, SLOW, Place, begun, client, place_over, request, until
+from tests.service.sockets import Stream
 
 
 @pytest.fixture
 async def place(models: Path) -> AsyncIterator[Place]:
     """A service with a program of its own."""
-    async with (
-        serving(models, Program(), max_batch_rows=4, receive_seconds=SECONDS) as served,
-        serving_connections(served.app) as (port, server),
-    ):
-        yield Place(served, port, server)
-
-
-class Client:
-    """A connection that sends what it is told."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def send(self, content: bytes) -> None:
-        """It is on its way."""
-        self.writer.write(content)
-        await self.writer.drain()
-
-    async def answer(self) -> tuple[int, dict[str, str], Any]:
-        """The status, the fields and the JSON of the next answer."""
-        async with asyncio.timeout(PATIENCE):
-            status, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
-        content = await self.reader.readexactly(int(fields["content-length"]))
-        return int(status.split()[1]), fields, json.loads(content)
-
-    async def ended(self) -> bool:
-        """True when the server closes the connection and has sent nothing more."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                return await self.reader.read() == b""
-        except ConnectionResetError:
-            return True
-
-
-@contextlib.asynccontextmanager
-async def client(place: Place) -> AsyncIterator[Client]:
-    """A connection that the server has accepted."""
-    known = set(place.connections)
-    reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
-    await until(lambda: not known.issuperset(place.connections))
-    try:
-        yield Client(reader, writer)
-    finally:
-        writer.transport.abort()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """It has come to be so."""
-    async with asyncio.timeout(PATIENCE):
-        while not holds():
-            await asyncio.sleep(0)
-
-
-async def begun(place: Place) -> None:
-    """A request is being answered, or its body read."""
-    await until(lambda: any(connection.under_way for connection in place.connections))
-    await place.rest()
-
-
-def request(body: bytes = BODY, *fields: str) -> bytes:
-    """A whole one."""
-    head = [*fields, "Host: diabolo", f"Content-Length: {len(body)}", "", ""]
-    return PATH + "\r\n".join(head).encode() + body
+    async with place_over(models) as found:
+        yield found
 
 
 async def test_a_body_that_does_not_come_in_time_is_408_and_ends_its_connection(place: Place) -> None:
@@ -303,62 +207,3 @@ async def test_slow_connections_do_not_keep_out_a_fast_one(place: Place) -> None
             await fast.send(request())
             assert (await fast.answer())[0] == 200
         await until(lambda: len(place.connections) <= 1)
-
-
-async def test_the_work_of_a_client_that_has_gone_is_dropped_before_its_forward_pass(place: Place) -> None:
-    program = place.served.program
-    batcher = place.served.repository.get("tiny").batcher
-    async with client(place) as first, client(place) as going, client(place) as staying:
-        program.hold()
-        await first.send(request())
-        await program.entered()
-        for other in (going, staying):
-            await other.send(request())
-        await until(lambda: batcher.pending_rows == 3 * len(ROWS))
-        going.writer.transport.abort()
-        await until(lambda: batcher.pending_rows == 2 * len(ROWS))
-        program.release()
-        assert (await first.answer())[0] == (await staying.answer())[0] == 200
-    assert program.batches == [2, 2]
-    assert batcher.tally.dropped == 1
-
-
-async def test_a_client_that_goes_during_its_forward_pass_or_its_body_leaves_nothing(
-    place: Place, caplog: pytest.LogCaptureFixture
-) -> None:
-    program = place.served.program
-    batcher = place.served.repository.get("tiny").batcher
-    program.hold()
-    async with client(place) as going:
-        await going.send(request())
-        await program.entered()
-    async with client(place) as reading:
-        await reading.send(PATH + b"Host: diabolo\r\nContent-Length: 1000000\r\n\r\n" + b" " * 500_000)
-        await until(lambda: place.served.app.state.bodies.held_bytes > 0)
-    await until(lambda: not (place.connections or batcher.pending_rows or place.served.app.state.bodies.held_bytes))
-    program.release()
-    async with client(place) as next_one:
-        await next_one.send(request())
-        assert (await next_one.answer())[0] == 200
-    assert not [record for record in caplog.records if record.levelname == "ERROR"]
-
-
-async def test_a_stream_whose_client_has_gone_asks_for_no_more_forward_passes(place: Place) -> None:
-    program = place.served.program
-    batcher = place.served.repository.get("tiny").batcher
-    async with Stream.open(place.port, "tiny/encode") as stream:
-        await stream.send(b"[0, 0, 0, 0]\n")
-        assert await stream.head() == 200
-        await stream.line()
-        program.hold()
-        await stream.send(b"[1, 0, 0, 0]\n" * 4)
-        await program.entered()
-        await stream.send(b"[2, 0, 0, 0]\n" * 4)
-        await until(lambda: batcher.pending_rows == 8)
-        batches = len(program.batches)
-    await until(lambda: batcher.pending_rows == 0)
-    program.release()
-    async with client(place) as other:
-        await other.send(request())
-        assert (await other.answer())[0] == 200
-    assert program.batches[batches:] == [len(ROWS)]
