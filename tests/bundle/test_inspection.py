@@ -96,6 +96,7 @@ def test_what_traces_are_written_with_passes(line: str) -> None:
         "ops.prim.Print(x)": "calls ops.prim.Print,",
         "my.ops.prim.NumToTensor(x)": "calls my.ops.prim.NumToTensor,",
         'x.save("f")': "calls x.save,",
+        'x.torch.save("f")': "calls x.torch.save,",
         '(x).save("f")': "calls ).save,",
         'getattr(x, "save")("f")': "calls ),",
         'f = getattr(x, "save")\n    f("f")': "calls f,",
@@ -176,8 +177,8 @@ def test_a_member_that_torch_does_not_write_is_refused_by_name(name: str) -> Non
 
 
 def test_members_of_two_folders_are_refused() -> None:
-    with pytest.raises(ProgramForbidden, match=r"^model\.pt holds 'other/data/0'"):
-        inspected(_with_another(PROGRAM, "other/data/0"))
+    with pytest.raises(ProgramForbidden, match=r"^model\.pt holds 'other/data/99'"):
+        inspected(_with_another(PROGRAM, "other/data/99"))
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -231,7 +232,7 @@ def test_what_is_no_program_is_invalid(content: bytes) -> None:
         (b"\x80\x02(ios\nsystem\n.", ProgramForbidden, "has the opcode INST, which"),
         (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", ProgramForbidden, "has the opcode SHORT_BINUNICODE, which"),
         (b"\x80\x02\x82\x01.", ProgramForbidden, "has the opcode EXT1, which"),
-        (b"\x80\x02Nr\xff\xff\xff\x7f.", ProgramInvalid, "is no pickle of torch's"),
+        (b"\x80\x02Nr\xff\xff\xff\x7f.", ProgramInvalid, "is no pickle of torch's: it remembers more than it has"),
         (b"\x80\x02\x8a\xff", ProgramInvalid, "is no pickle of torch's"),
         (b"\x80\x02R.", ProgramInvalid, "is no pickle of torch's"),
         (b"", ProgramInvalid, "is no pickle of torch's"),
@@ -246,6 +247,16 @@ def test_objects_that_no_program_has_are_refused(
     assert type(refusal.value) is error
     assert str(refusal.value).startswith(member)
     assert said in str(refusal.value)
+
+
+def test_a_class_of_cpp_is_refused_even_where_source_defines_its_name() -> None:
+    """torch would look among the classes of C++ first."""
+    members = members_of(PROGRAM) | {
+        "code/__torch__/torch/classes/a.py": b"class B(Module):\n  training : bool\n",
+        "data.pkl": b"\x80\x02c__torch__.torch.classes.a\nB\n.",
+    }
+    with pytest.raises(ProgramForbidden, match=r"names __torch__\.torch\.classes\.a\.B, which"):
+        inspected(archive_of(members))
 
 
 def test_a_pickle_changes_nothing_that_outlives_it() -> None:
