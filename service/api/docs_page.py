@@ -7,9 +7,13 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
+from service.api.pages import page_fields
+
 __all__ = ["add_docs_page"]
 
 STATIC = "/static-offline-docs"
+# Swagger UI draws its icons from data, shows pictures that are answered, and calls the service where it is tried out.
+LOADS = "; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'"
 
 
 def add_docs_page(app: FastAPI) -> None:
@@ -20,7 +24,7 @@ def add_docs_page(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
         root = request.scope.get("root_path", "")
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url=f"{root}{app.openapi_url}",
             title=app.title,
             swagger_js_url=f"{root}{STATIC}/swagger-ui-bundle.js",
@@ -28,3 +32,5 @@ def add_docs_page(app: FastAPI) -> None:
             swagger_favicon_url=f"{root}{STATIC}/favicon.png",
             swagger_ui_parameters=app.swagger_ui_parameters,
         )
+        page.headers.update(page_fields(bytes(page.body), loads=LOADS))
+        return page

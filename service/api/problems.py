@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
+from service.api.pages import page_fields
 from service.api.request_id import request_id_of
 from service.api.schemas import Problem
 from service.api.v2.schemas import Failure
@@ -156,7 +157,7 @@ async def problem_page(slug: str) -> Response:
             text = html.escape(" ".join(cleandoc(error.__doc__ or "").split()))
             title = f"{error.status} {html.escape(error.title)}"
             page = f"<!doctype html><html lang=en><title>{title}</title><h1>{title}</h1><p>{text}</p></html>"
-            return Response(page, media_type="text/html")
+            return Response(page, headers=page_fields(page.encode()), media_type="text/html")
     raise NotFound("there is no problem of that name")
 
 
