@@ -1,36 +1,22 @@
-"""The reliability benchmark: it counts every request for what it was, waits for nobody, and shows what it found."""
+"""The reliability benchmark: it counts every request for what it was, and waits for nobody."""
 
 import asyncio
-import io
 import json
-import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from itertools import repeat
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
 
-from benchmarks.reliability.__main__ import ROWS, plain
 from benchmarks.reliability.client import Client
-from benchmarks.reliability.cycles import growth as growth_of_cycles
-from benchmarks.reliability.endurance import Held, Soaked, growth
-from benchmarks.reliability.endurance import outcome as soak_outcome
-from benchmarks.reliability.eyes import holders
-from benchmarks.reliability.idle import beside
-from benchmarks.reliability.kills import outcome as kills_outcome
 from benchmarks.reliability.load import by_the_clock, saturating
-from benchmarks.reliability.overload import Phase
-from benchmarks.reliability.overload import outcome as overload_outcome
-from benchmarks.reliability.page import page, write
 from benchmarks.reliability.question import Question
-from benchmarks.reliability.row import Check, Outcome, Row
-from benchmarks.reliability.service import Usage
+from benchmarks.reliability.row import Check
 from benchmarks.reliability.tally import Tally, Verdict
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
@@ -288,140 +274,3 @@ async def test_saturating_keeps_so_many_under_way() -> None:
         await client.close()
     assert most == 4
     assert client.tally.count(Verdict.OK) == len(client.tally) >= 4
-
-
-def test_connections_are_found_by_the_process_that_holds_them() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            accepted, _ = server.accept()
-            with accepted:
-                assert holders([os.getpid()], port) == {client.getsockname()[1]: os.getpid()}
-            assert holders([os.getpid()], port) == {}
-
-
-def test_speed_counts_against_the_rounds_around_it() -> None:
-    # The machine becomes twice as slow after the first pair, and the ratio stays.
-    assert beside([100, 100, 50, 50], [90, 67.5, 45]) == pytest.approx(0.9)
-
-
-def test_growth_is_that_of_the_worker_that_grew_more() -> None:
-    cycles = [[Usage(100 + cycle, 10, 3), Usage(200, 10, 3)] for cycle in range(30)]
-    assert growth_of_cycles(cycles, "memory") == pytest.approx(20)
-    assert growth_of_cycles([workers[::-1] for workers in cycles], "memory") == pytest.approx(20)
-    assert growth_of_cycles(cycles, "files") == 0
-
-
-def held(memory: float) -> Held:
-    return Held(Usage(50, 9, 3), Usage(memory, 20, 4), 6)
-
-
-def test_growth_of_a_soak_leaves_the_first_laps_out() -> None:
-    laps = [held(memory) for memory in (10, 100, 110, 120, 130, 140, 150, 160)]
-    assert growth(laps, lambda lap: lap.elder.memory) == 150 - 110
-    assert growth([held(1), held(4)], lambda lap: lap.elder.memory) == 0 + 0
-    assert growth([held(1)], lambda lap: lap.elder.memory) == 0
-
-
-def states(outcome: Outcome) -> dict[str, bool]:
-    return {check.what: check.holds for check in outcome.checks}
-
-
-def test_a_soak_misses_by_one_wrong_answer_or_one_surprise() -> None:
-    soaked = Soaked(laps=[held(100)] * 4, bursts=[(10, 20)])
-    soaked.tally.add(15, 1, Verdict.REFUSED)
-    assert all(states(soak_outcome(soaked, minutes=1, tracebacks=0, setting="")).values())
-
-    soaked.tally.add(25, 1, Verdict.REFUSED)
-    soaked.tally.add(25, 1, Verdict.WRONG)
-    soaked.surprises = 1
-    missed = [
-        what for what, holds in states(soak_outcome(soaked, minutes=1, tracebacks=1, setting="")).items() if not holds
-    ]
-    assert missed == [
-        "of these, not under way on a worker that was killed",
-        "wrong answers",
-        "requests refused while there was no overload",
-        "tracebacks in the service's log",
-    ]
-
-
-def test_kills_may_lose_what_was_under_way_and_nothing_else() -> None:
-    usage = Usage(50, 9, 3)
-    found = tally((0, 1, Verdict.LOST), (0, 1, Verdict.OK))
-
-    def outcome(endangered: list[int], surprises: int) -> list[bool]:
-        return list(
-            states(
-                kills_outcome(
-                    found, endangered=endangered, surprises=surprises, reasons="", rate=1, supervisor=(usage, usage)
-                )
-            ).values()
-        )
-
-    assert outcome([1, 0], 0) == [True, True, True, True]
-    assert outcome([0, 0], 0)[0] is False
-    assert outcome([1, 0], 1)[1] is False
-
-
-def test_overload_is_judged_by_goodput_latency_memory_and_recovery() -> None:
-    def phase(times: float, start: float, *requests: tuple[float, float, Verdict]) -> Phase:
-        return Phase(times, start, start + 10, tally(*requests), (100, 100), 0.1)
-
-    calm = phase(0.5, 0, *((i, 0.1, Verdict.OK) for i in range(10)))
-    over = phase(4, 10, *((10 + i, 0.5, Verdict.OK) for i in range(10)), *((11, 0.1, Verdict.REFUSED),) * 30)
-    after = phase(0.5, 20, (21, 1.0, Verdict.REFUSED), *((22 + i, 0.15, Verdict.OK) for i in range(8)))
-    assert all(states(overload_outcome([calm, over, after], "")).values())
-
-    late = phase(4, 10, *((10 + i, 1.5, Verdict.OK) for i in range(10)))._replace(memory=(100, 150))
-    slow = phase(0.5, 20, (23, 1.0, Verdict.REFUSED), *((22 + i, 0.9, Verdict.OK) for i in range(8)))
-    assert not any(list(states(overload_outcome([calm, late, slow], "")).values())[:5])
-
-
-def outcome_of(measured: float) -> Outcome:
-    checks = (Check(what="p99", measured=measured, bound=2.0, unit="ms"),)
-    return Outcome(setting="Two workers", checks=checks, table=(("a", "b"), ("1", "2")), notes=("A note.",))
-
-
-def test_the_page_shows_every_figure_with_its_goal_command_and_machine(tmp_path: Path) -> None:
-    row = Row(name="swaps", title="Swaps", goal="p99 <= 2x", measure=lambda: outcome_of(1.5))
-    results = {
-        "swaps": plain(row, row.measure(), seconds=3, load=0.5),
-        "kills": plain(row, outcome_of(2.5), seconds=3, load=0.5),
-    }
-    write(results, tmp_path)
-    assert json.loads((tmp_path / "reliability.json").read_text()) == json.loads(json.dumps(results))
-    text = (tmp_path / "reliability.md").read_text()
-    assert text == page(results)
-    for shown in (
-        "[Swaps](#swaps) | p99 <= 2x | p99: 1.5 ms | holds |",
-        "p99: 2.5 ms | **missed** |",
-        "| p99 | 2.5 ms | at most 2 ms | **missed** |",
-        "- A note.",
-        "| 1 | 2 |",
-        "`python -m benchmarks.reliability swaps`, 3 s",
-        f"{os.cpu_count()} CPU cores",
-        "uvicorn ",
-    ):
-        assert shown in text
-
-
-def test_a_page_without_results_can_be_written(tmp_path: Path) -> None:
-    write({}, tmp_path)
-    assert (tmp_path / "reliability.md").read_text().startswith("# Reliability")
-
-
-@pytest.mark.parametrize("name", ROWS)
-def test_every_row_has_a_file_and_the_name_of_it(name: str) -> None:
-    module = pytest.importorskip(f"benchmarks.reliability.{name}")
-    assert name.replace("_", "-") == module.ROW.name
-
-
-def test_npy_answers_are_read_with_their_version() -> None:
-    from benchmarks.reliability.questions import _read_npy
-
-    buffer = io.BytesIO()
-    np.save(buffer, np.array([[1, 2]], np.float32))
-    version, arrays = _read_npy(buffer.getvalue(), {"diabolo-version": "7"})
-    assert version == 7
-    assert arrays["scores"].tolist() == [[1, 2]]
