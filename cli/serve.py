@@ -1,7 +1,6 @@
 """`diabolo serve`: the service, with its settings from the environment."""
 
 import json
-import logging
 from typing import Annotated
 
 import typer
@@ -20,6 +19,7 @@ def serve(
     """Serve the bundles in DIABOLO_MODELS_DIR until SIGTERM or Ctrl-C."""
     from pydantic import ValidationError
 
+    from service.logs import configure_logs
     from service.settings import Settings, warn_of_unknown_variables
 
     options = {"host": host, "port": port, "workers": workers}
@@ -36,7 +36,7 @@ def serve(
             typer.echo(f"DIABOLO_{name.upper()}={value}  # {Settings.model_fields[name].description}")
         return
 
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    configure_logs(settings)
     warn_of_unknown_variables()
     if not settings.models_dir.is_dir():
         typer.echo(f"DIABOLO_MODELS_DIR: there is no folder {settings.models_dir}", err=True)

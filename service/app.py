@@ -11,6 +11,7 @@ from fastapi import FastAPI, Security
 from fastapi.responses import RedirectResponse
 
 from bundle.read import CheckSignature, read_bundle
+from service.api.access_log import AccessLog
 from service.api.auth import ACCESS_ERRORS, ADMIN_ERRORS, Guard
 from service.api.bodies import Bodies
 from service.api.catalog import catalog_router
@@ -146,8 +147,9 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
         app.include_router(router, dependencies=[infer], responses=failure_responses(*ACCESS_ERRORS))
     administrative = administration_router(repository, administration, bodies=bodies)
     app.include_router(administrative, dependencies=[admin], responses=failure_responses(*ADMIN_ERRORS))
+    log = AccessLog(share=settings.log_share, slow_seconds=settings.log_slow_ms / 1000)
+    app.observe(Observer(metrics.traffic if settings.metrics else None, log))
     if settings.metrics:
-        app.observe(Observer(metrics.traffic))
         app.include_router(
             metrics_router(metrics, own),
             dependencies=[Security(guard, scopes=[KeyScope.METRICS])],

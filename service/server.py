@@ -35,7 +35,6 @@ def serve(settings: Settings) -> None:
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """uvicorn's settings for the app."""
-    logging.getLogger("uvicorn.access").addFilter(_is_no_probe)
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -45,15 +44,10 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         ws="none",
         log_level=settings.log_level,
         log_config=None,
+        access_log=False,
         server_header=False,
         timeout_graceful_shutdown=settings.drain_seconds + REPLY_SECONDS,
     )
-
-
-def _is_no_probe(record: logging.LogRecord) -> bool:
-    """Health probes come every few seconds for ever and say nothing while they succeed."""
-    path, status = (record.args[2], record.args[4]) if isinstance(record.args, tuple) else ("", 0)
-    return not (path in {"/livez", "/readyz"} and status == 200)
 
 
 class DrainingServer(uvicorn.Server):

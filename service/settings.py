@@ -85,6 +85,11 @@ class Settings(BaseSettings):
         None, description="the folder in which workers share their metrics; none: a temporary one"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+    log_format: Literal["text", "json"] = Field("text", description="text to stderr, or JSON, a line each, to stdout")
+    log_share: float = Field(
+        1.0, ge=0, le=1, description="the share of requests that are logged; failures and slow ones always are"
+    )
+    log_slow_ms: float = Field(1000.0, gt=0, description="requests that take so many milliseconds are slow")
 
     @field_validator("state_dir", "require_signature", "api_keys_file", "metrics_dir", mode="before")
     @classmethod

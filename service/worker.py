@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from service.app import create_app
 from service.channel import CONNECTION, MESSAGE_BYTES, READY, Report
 from service.connection import Connection
+from service.logs import configure_logs
 from service.server import DrainingServer, server_config
 from service.settings import Settings
 
@@ -27,8 +28,7 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     settings = Settings.model_validate_json(channel.recv(MESSAGE_BYTES))
     channel.setblocking(False)
-    line = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
-    logging.basicConfig(level=settings.log_level.upper(), format=line)
+    configure_logs(settings)
     app = create_app(settings)
     app.state.repository.held = True
     app.state.metrics.share(settings.metrics_dir)

@@ -4,6 +4,7 @@ from time import perf_counter
 
 from starlette.types import Message, Scope, Send
 
+from service.api.access_log import AccessLog
 from service.monitoring.traffic import GONE, Traffic
 
 __all__ = ["Observer"]
@@ -13,28 +14,28 @@ UNKNOWN = "none"
 
 
 class Observer:
-    """Counts the requests of the process. Whoever answers leaves the status in the scope, and the route where there is
-    one."""
+    """Counts the requests of the process, if that is wanted, and has them logged. Whoever answers leaves the status in
+    the scope, and the route where there is one."""
 
-    def __init__(self, traffic: Traffic) -> None:
+    def __init__(self, traffic: Traffic | None, log: AccessLog) -> None:
         self._traffic = traffic
+        self._log = log
 
     def begins(self) -> float:
         """A request has come; the time, for `ends`."""
-        self._traffic.in_flight += 1
+        if self._traffic is not None:
+            self._traffic.in_flight += 1
         return perf_counter()
 
     def ends(self, scope: Scope, began: float) -> None:
         """It has been answered, or nobody waits for it any more."""
-        route = scope.get("route")
-        method = scope["method"]
-        self._traffic.ended(
-            method if method in METHODS else UNKNOWN,
-            UNKNOWN if route is None else route.path,
-            status=scope.get("status", GONE),
-            seconds=perf_counter() - began,
-            refused=scope.get("refused"),
-        )
+        seconds = perf_counter() - began
+        route, status = scope.get("route"), scope.get("status", GONE)
+        path = UNKNOWN if route is None else route.path
+        method = scope["method"] if scope["method"] in METHODS else UNKNOWN
+        if self._traffic is not None:
+            self._traffic.ended(method, path, status=status, seconds=seconds, refused=scope.get("refused"))
+        self._log.ended(scope, method, path, status=status, seconds=seconds)
 
     def noting(self, scope: Scope, send: Send) -> Send:
         """`send`, which leaves the status in the scope."""

@@ -10,6 +10,7 @@ import orjson
 from fastapi import APIRouter, Response
 
 from bundle.operations import Operation
+from service.api.access_log import SERVED
 from service.api.adapters import ADAPTERS, Adapter
 from service.api.answers import SINGULAR, render
 from service.api.bodies import Bodies
@@ -126,6 +127,7 @@ async def _respond(
     began = perf_counter()
     call = await asyncio.to_thread(read) if large else read()
     model.tally.decode_seconds.observe(perf_counter() - began)
+    request.scope[SERVED] = model, adapter.operation, max(map(len, call.rows.values()), default=0)
     if media is Media.PNG and adapter.operation is Operation.ANOMALY_SCORE:
         call = call._replace(parameters=call.parameters.model_copy(update={"maps": True}))
     answer = await adapter.carry_out(model, call, settings.max_rows)

@@ -101,10 +101,9 @@ class Metrics:
 
 def _add_traffic(found: Snapshot, traffic: Traffic) -> None:
     found.add("http_requests_in_flight", (), traffic.in_flight)
-    for (method, route, status), count in traffic.answers.items():
-        found.add("http_requests", (method, route, str(status)), count)
-    for labels, seconds in traffic.seconds.items():
-        _add_histogram(found, "http_request_duration_seconds", labels, seconds)
+    for (method, route, status), seconds in traffic.seconds.items():
+        found.add("http_requests", (method, route, str(status)), sum(seconds.counts))
+        _add_histogram(found, "http_request_duration_seconds", (method, route), seconds)
     for reason, count in traffic.refused.items():
         found.add("rejected_requests", (reason,), count)
 

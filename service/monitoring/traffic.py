@@ -15,17 +15,17 @@ class Traffic:
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self.answers: Counter[tuple[str, str, int]] = Counter()
-        self.seconds: dict[tuple[str, str], Histogram] = {}
+        self.seconds: dict[tuple[str, str, int], Histogram] = {}
+        """By method, route and status."""
         self.refused: Counter[str] = Counter()
 
     def ended(self, method: str, route: str, *, status: int, seconds: float, refused: str | None) -> None:
         """A request that was in flight has ended, refused for this reason if any."""
         self.in_flight -= 1
-        self.answers[method, route, status] += 1
-        histogram = self.seconds.get((method, route))
+        key = (method, route, status)
+        histogram = self.seconds.get(key)
         if histogram is None:
-            histogram = self.seconds[method, route] = Histogram(SECONDS_EDGES)
+            histogram = self.seconds[key] = Histogram(SECONDS_EDGES)
         histogram.observe(seconds)
         if refused is not None:
             self.refused[refused] += 1

@@ -19,7 +19,10 @@ def test_the_names_are_pinned_because_deployments_depend_on_them() -> None:
         "heartbeat_seconds",
         "host",
         "inline_ms",
+        "log_format",
         "log_level",
+        "log_share",
+        "log_slow_ms",
         "max_batch_rows",
         "max_bodies_bytes",
         "max_body_bytes",
@@ -62,6 +65,8 @@ def test_every_setting_has_a_description_and_is_read_from_its_variable(monkeypat
         "strict": "1",
         "metrics": "0",
         "log_level": "debug",
+        "log_format": "json",
+        "log_share": "0.5",
     }
     for name, field in Settings.model_fields.items():
         assert field.description, name

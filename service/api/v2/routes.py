@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from service.api.access_log import SERVED
 from service.api.bodies import Bodies
 from service.api.deadlines import PARAMETER
 from service.api.direct import DirectRoute
@@ -222,6 +223,7 @@ async def _infer(request: Posted, model: LoadedModel, settings: Settings, bodies
     began = perf_counter()
     asked_for, asked, rows = await asyncio.to_thread(parse) if large else parse()
     model.tally.decode_seconds.observe(perf_counter() - began)
+    request.scope[SERVED] = model, "infer", len(rows)
     outputs = await run(model, rows, asked)
     document: dict[str, Any] = {
         "model_name": model.manifest.name,
