@@ -1,7 +1,7 @@
 """The one place that keeps onnxruntime from telling its makers about its use.
 
-Importing version 1.32 opens a database of telemetry in the user's cache folder. Nobody who serves a bundle has asked for
-that, and it warns wherever the folder cannot be written, as in our container.
+Importing version 1.32 opens a database of telemetry in the user's cache folder. Nobody who serves a bundle has asked
+for that, and it warns wherever the folder cannot be written, as in our container.
 """
 
 import os

@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 from fastapi import FastAPI, Security
 from fastapi.responses import RedirectResponse
 
-from bundle.read import CheckSignature, read_bundle
+from bundle.read import Bundle, read_bundle
 from service.api.access_log import AccessLog
 from service.api.auth import ACCESS_ERRORS, ADMIN_ERRORS, Guard
 from service.api.bodies import Bodies
@@ -64,7 +65,7 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
         open_runtime=open_runtime or runtime_opener(settings.runtime, device=settings.device),
         make_loaded=lambda proven: _load(proven, settings, metrics),
         drain_seconds=settings.drain_seconds,
-        read=partial(read_bundle, check_signature=check_signature(settings)),
+        read=signed_reader(settings),
     )
 
     administration = Administration(repository, settings.state_dir, patience_seconds=ACKNOWLEDGE_SECONDS)
@@ -167,14 +168,14 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     return app
 
 
-def check_signature(settings: Settings) -> CheckSignature | None:
-    """What bundles have to pass, if they have to be signed. Raises KeyUnusable, or ModuleNotFoundError where the extra
-    `signing` is not installed."""
+def signed_reader(settings: Settings) -> Callable[[Path], Bundle] | None:
+    """What reads bundles that have to be signed; None where they need not be. Raises KeyUnusable, or
+    ModuleNotFoundError where the extra `signing` is not installed."""
     if settings.require_signature is None:
         return None
     from service.engine.signatures import require_signature
 
-    return require_signature(settings.require_signature)
+    return partial(read_bundle, check_signature=require_signature(settings.require_signature))
 
 
 def _load(proven: Proven, settings: Settings, metrics: Metrics) -> LoadedModel:

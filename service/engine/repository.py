@@ -59,7 +59,7 @@ class Repository:
         open_runtime: OpenRuntime,
         make_loaded: Callable[[Proven], LoadedModel],
         drain_seconds: float,
-        read: Callable[[Path], Bundle] = read_bundle,
+        read: Callable[[Path], Bundle] | None = None,
     ) -> None:
         self._root = root
         self._read = read
@@ -236,8 +236,8 @@ class Repository:
     def _prove(self, path: Path, *, other_than: str | None) -> Proven | None:
         """What is in the folder, proven; None where it is the content of that digest, whatever else was changed."""
         if other_than is None:
-            return prove(partial(self._read, path), self._open_runtime)
-        bundle = self._read(path)
+            return prove(partial(self._read or read_bundle, path), self._open_runtime)
+        bundle = (self._read or read_bundle)(path)
         return None if bundle.digest == other_than else prove(lambda: bundle, self._open_runtime)
 
     def _load(self, key: Key, proven: Proven) -> None:
