@@ -17,6 +17,7 @@ from service.api.auth import ACCESS_ERRORS, ADMIN_ERRORS, Guard
 from service.api.bodies import Bodies
 from service.api.catalog import catalog_router
 from service.api.compression import Compression
+from service.api.cors import allow_origins
 from service.api.direct import DirectApp, DirectRoute
 from service.api.docs_page import add_docs_page
 from service.api.health import health_router
@@ -138,6 +139,8 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     if settings.compress_bytes:
         app.add_middleware(Compression, min_bytes=settings.compress_bytes)
     app.add_middleware(RequestId)
+    if settings.cors_origins:
+        allow_origins(app, settings.cors_origins)
     handle_problems(app)
     infer, admin = (Security(guard, scopes=[scope]) for scope in (KeyScope.INFER, KeyScope.ADMIN))
     for router in (operations, catalog_router(repository)):

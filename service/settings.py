@@ -4,15 +4,16 @@ import difflib
 import logging
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 __all__ = ["Settings", "warn_of_unknown_variables"]
 
 PREFIX = "DIABOLO_"
 OTHER_COMMANDS = ("DATA_DIR",)  # `diabolo train` reads these
+Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s,*]+$")]
 logger = logging.getLogger("diabolo")
 
 
@@ -43,6 +44,10 @@ class Settings(BaseSettings):
     )
     api_keys_file: Path | None = Field(
         None, description="the file of API keys; none: everybody may infer and nobody may administer"
+    )
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode] = Field(
+        (),
+        description="origins whose pages may call the service from a browser, with commas between them; none: no other",
     )
     strict: bool = Field(False, description="a refused bundle at start is fatal")
     max_body_bytes: int = Field(32 * 2**20, gt=0, description="the largest body that is read, in bytes")
@@ -96,6 +101,11 @@ class Settings(BaseSettings):
     def _none(cls, value: Any) -> Any:
         """Compose files pass on variables that are not set as empty ones; an empty path would be this folder."""
         return value or None
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @model_validator(mode="before")
     @classmethod

@@ -70,6 +70,9 @@ class DirectApp(FastAPI):
     pass. What those would do for the answer is done here: its request id, its compression, its problem documents.
     Everything else, and whatever is not exactly such a path, goes the usual way."""
 
+    has_cors = False
+    """True where what pages of other origins ask goes the usual way, whose middleware answers them."""
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._observer: Observer | None = None
@@ -120,6 +123,8 @@ class DirectApp(FastAPI):
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers; on the short way only as long as there is a client."""
         short = scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path")
+        if short and self.has_cors and any(name == b"origin" for name, _ in scope["headers"]):
+            short = False
         target = self._target(scope["path"]) if short else None
         if target is None:
             send = self._observer.noting(scope, send) if self._observer is not None else send

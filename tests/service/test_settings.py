@@ -13,6 +13,7 @@ def test_the_names_are_pinned_because_deployments_depend_on_them() -> None:
     assert set(Settings.model_fields) == {
         "api_keys_file",
         "compress_bytes",
+        "cors_origins",
         "device",
         "drain_delay",
         "drain_seconds",
@@ -63,6 +64,7 @@ def test_every_setting_has_a_description_and_is_read_from_its_variable(monkeypat
         "device": "cuda:3",
         "runtime": "torchscript",
         "strict": "1",
+        "cors_origins": "https://x",
         "metrics": "0",
         "log_level": "debug",
         "log_format": "json",
