@@ -81,10 +81,13 @@ class Queue:
         self._freed.set()
 
     def take(self, most: int) -> list[Entry]:
-        """The entries at the head that fit into one batch of at most so many rows. Those that nobody wants any more are
-        dropped: their clients have gone, or their deadlines have passed."""
+        """The entries at the head that fit into one batch of at most so many rows, and of so few that by the drain rate
+        it is done before the first of their deadlines. Those that nobody wants any more are dropped: their clients have
+        gone, or there is no time left for their pass. Without that an overloaded queue, first in, first out, works on
+        nothing but what comes too late."""
         batch: list[Entry] = []
         rows = 0
+        latest = math.inf
         entries = self.entries
         while entries:
             entry = entries[0]
@@ -92,6 +95,10 @@ class Queue:
                 entries.popleft()
                 continue
             if batch and (entry.key != batch[0].key or rows + len(entry.rows) > most):
+                break
+            if entry.deadline is not None:
+                latest = min(latest, entry.deadline)
+            if batch and latest < math.inf and self._clock() + self._expected_seconds(rows + len(entry.rows)) > latest:
                 break
             batch.append(entries.popleft())
             rows += len(entry.rows)
@@ -114,11 +121,17 @@ class Queue:
         if entry.future.done():
             self._tally.dropped += 1
             return True
-        if entry.deadline is not None and entry.deadline <= self._clock():
+        # The last is tried however slow passes were: else nobody would learn that they no longer are.
+        needed = self._expected_seconds(len(entry.rows)) if len(self.entries) > 1 else 0.0
+        now = self._clock()
+        if entry.deadline is not None and (entry.deadline <= now or entry.deadline < now + needed):
             self._tally.expired += 1
-            entry.future.set_exception(DeadlineExceeded("the deadline passed before this request's turn came"))
+            entry.future.set_exception(DeadlineExceeded("there was no time left when this request's turn came"))
             return True
         return False
 
+    def _expected_seconds(self, rows: int) -> float:
+        return rows / self._rows_per_second
+
     def _overloaded(self, detail: str) -> Overloaded:
-        return Overloaded(detail, retry_after=max(1, math.ceil(self.rows / self._rows_per_second)))
+        return Overloaded(detail, retry_after=max(1, math.ceil(self._expected_seconds(self.rows))))

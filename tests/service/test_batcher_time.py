@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from bundle.calibration import Floats
 from bundle.operations import Method
 from service.engine.batcher import Batcher
 from service.errors import DeadlineExceeded
@@ -28,7 +29,7 @@ async def test_what_is_past_its_deadline_when_its_turn_comes_is_never_run() -> N
     first = await blocked(program, batcher)
     late, early, any_time = (
         asyncio.create_task(batcher.submit(Method.ENCODE, rows_of(value), deadline=deadline))
-        for value, deadline in ((1, 101.0), (2, 102.0), (3, None))
+        for value, deadline in ((1, 101.0), (2, 103.0), (3, None))
     )
     await asyncio.sleep(0)
     clock.now = 101.0
@@ -41,6 +42,41 @@ async def test_what_is_past_its_deadline_when_its_turn_comes_is_never_run() -> N
     assert program.batches == [1, 2]
     assert (batcher.tally.expired, batcher.pending_rows) == (1, 0)
     await batcher.close(5)
+
+
+async def passes(deadlines: list[float | None], *, seconds: float) -> tuple[list[int], int]:
+    """The rows of each pass, every one of which takes so many seconds, and how many requests of one row were too late;
+    they come together, while a first pass is under way."""
+    clock = Clock()
+
+    def takes(_: Method, rows: Floats) -> None:
+        clock.now += seconds * len(rows)
+
+    program = Program(takes)
+    batcher = Batcher(program, max_batch_rows=4, max_pending_rows=100, clock=clock)
+    first = await blocked(program, batcher)
+    crowd = [asyncio.create_task(batcher.submit(Method.ENCODE, rows_of(1), deadline=until)) for until in deadlines]
+    await asyncio.sleep(0)
+    program.release()
+    await first
+    results = await asyncio.gather(*crowd, return_exceptions=True)
+    await batcher.close(5)
+    assert {type(result) for result in results} <= {tuple, DeadlineExceeded}
+    return program.batches[1:], sum(isinstance(result, DeadlineExceeded) for result in results)
+
+
+async def test_no_pass_is_begun_for_what_it_would_answer_too_late() -> None:
+    """A row takes 1 s. Without this an overloaded queue, first in, first out, answers everybody just too late."""
+    assert await passes([101.5, 102.5, 102.5, 110.0], seconds=1) == ([1, 1], 2)
+
+
+async def test_a_batch_is_as_large_as_the_first_of_its_deadlines_allows() -> None:
+    assert await passes([None, 103.5, None, None], seconds=1) == ([2, 2], 0)
+
+
+async def test_the_last_in_the_queue_is_tried_however_slow_passes_were() -> None:
+    """Else nobody would learn that they are no longer slow."""
+    assert await passes([101.5], seconds=1) == ([1], 0)
 
 
 async def test_no_part_of_a_split_request_is_run_after_its_deadline() -> None:
