@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     strict: bool = Field(False, description="a refused bundle at start is fatal")
     max_body_bytes: int = Field(32 * 2**20, gt=0, description="the largest body that is read, in bytes")
     max_bodies_bytes: int = Field(
-        2**27, gt=0, description="the most bytes of large bodies that a process holds at a time; past it: 503"
+        2**25, gt=0, description="the most bytes of large bodies that a process holds at a time; past it: 503"
     )
     max_line_bytes: int = Field(2**20, gt=0, description="the longest line of a stream, in bytes")
     compress_bytes: int = Field(
