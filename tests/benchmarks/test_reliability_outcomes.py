@@ -1,6 +1,7 @@
 """What the reliability benchmark makes of its measurements: each goal is missed where it should be, and the page says
 all."""
 
+import importlib
 import io
 import json
 import os
@@ -155,7 +156,7 @@ def test_a_page_without_results_can_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_has_a_file_and_the_name_of_it(name: str) -> None:
-    module = pytest.importorskip(f"benchmarks.reliability.{name}")
+    module = importlib.import_module(f"benchmarks.reliability.{name}")
     assert name.replace("_", "-") == module.ROW.name
 
 

@@ -1,5 +1,6 @@
 """The `diabolo` command as a person uses it."""
 
+import json
 import os
 import re
 import shutil
@@ -111,3 +112,21 @@ def test_two_shipped_bundles_differ_as_the_documentation_says(shipped: Path, clo
         assert re.sub(NUMBER, "N", line) == re.sub(NUMBER, "N", shown)
         figures = [[float(number.replace(",", "")) for number in re.findall(NUMBER, text)] for text in (line, shown)]
         assert figures[0] == pytest.approx(figures[1], rel=0.02)
+
+
+def test_a_service_that_logs_json_says_where_it_is_as_json(tmp_path: Path) -> None:
+    variables = {"DIABOLO_LOG_FORMAT": "json", "DIABOLO_PORT": "0", "DIABOLO_MODELS_DIR": str(tmp_path)}
+    command = [*DIABOLO, "serve"]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        for text in process.stdout:
+            line = json.loads(text)
+            assert {"timestamp", "level", "logger", "message"} <= line.keys()
+            if "http://" in line["message"]:
+                break
+        else:
+            pytest.fail("it ended before it said where it is")
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)

@@ -16,7 +16,7 @@ def test_a_running_server_picks_up_what_is_trained_and_scores_real_digits(tmp_pa
     models.mkdir()
     with serving(models, poll_seconds="0.2") as server:
         wait_until_ready(server.address)
-        assert httpx.get(f"{server.address}/v1/models").json() == {"models": [], "refused": []}
+        assert httpx.get(f"{server.address}/v1/models").json() == {"models": [], "refused": [], "unloaded": []}
         ended = subprocess.run(
             [*DIABOLO, "train", "digits-vae", "--epochs", "30", "--models-dir", str(models)],
             cwd=tmp_path,

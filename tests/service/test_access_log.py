@@ -145,3 +145,10 @@ def test_an_exception_is_one_line_too(log: io.StringIO) -> None:
     found = json.loads(line)
     assert (found["level"], found["message"]) == ("error", "it failed for /x")
     assert "ValueError: first\nsecond" in found["exception"]
+
+
+async def test_slow_requests_are_warnings(models: Path, log: io.StringIO) -> None:
+    for log_slow_ms, level in ((60_000, "info"), (0.001, "warning")):
+        async with serving(models, log_slow_ms=log_slow_ms) as served:
+            await ask(served)
+        assert requests(log)[-1]["level"] == level

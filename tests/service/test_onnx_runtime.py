@@ -42,7 +42,8 @@ def test_every_method_answers_what_the_graphs_compute_as_float32(root: Path, cou
 @pytest.mark.parametrize("module", ["service.engine.runtimes.onnx", "training.onnx"])
 def test_onnxruntime_tells_nobody_about_its_use(tmp_path: Path, module: str) -> None:
     """It would leave a database of telemetry in the user's cache folder."""
-    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    # It is silent by itself where variables say that this is continuous integration.
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     for told, files in (("", 0), ("0", 1)):
         home = tmp_path / f"home{told}"
         settings = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")} | (

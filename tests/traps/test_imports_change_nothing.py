@@ -13,6 +13,7 @@ import warnings
 
 import fastapi, httptools, numpy, orjson, PIL.Image, PIL.ImageFile, PIL.PngImagePlugin, pydantic, starlette.formparsers
 import starlette.requests, torch, uvicorn.config, uvloop, werkzeug.http, onnxruntime, typer, multiprocessing.connection
+import model_signing.signing, model_signing.verifying
 
 def state():
     parser = starlette.formparsers.MultiPartParser
