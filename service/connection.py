@@ -59,6 +59,9 @@ class Connection(HttpToolsProtocol):
         self.gone = True
         if self.under_way is not None:
             self.under_way.cancel()
+        # The request knows its connection: a ring, in which the bundle that answered would stay until it is found.
+        self.cycle = self.scope = None  # type: ignore[assignment]  # as before the first request
+        self.app_state = {}
         if self._lost is not None:
             self._lost()
 

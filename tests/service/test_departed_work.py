@@ -1,10 +1,19 @@
 """What a client that has gone was waiting for is never run."""
 
+import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
+from benchmarks.stages import Sink
+from service.api.departure import connection_of
+from service.connection import Connection
 from tests.service.clients import PATH, Place, client, place_over, request, until
 from tests.service.serving import ROWS
 from tests.service.sockets import Stream
@@ -74,3 +83,33 @@ async def test_a_stream_whose_client_has_gone_asks_for_no_more_forward_passes(pl
         await other.send(request())
         assert (await other.answer())[0] == 200
     assert program.batches[batches:] == [len(ROWS)]
+
+
+async def test_a_connection_that_has_ended_is_freed_at_once_with_all_that_its_last_request_knew() -> None:
+    """Not when the garbage collector comes by: it may hold a bundle that is not served any more."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["known"] = connection_of(scope)
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+        await send({"type": "http.response.body", "body": b"x"})
+        answered.set()
+
+    answered = asyncio.Event()
+    config = uvicorn.Config(app, http="httptools", ws="none", log_config=None, lifespan="off")
+    connection = Connection(config=config, server_state=ServerState(), app_state={})
+    connection.connection_made(Sink())
+    connection.data_received(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+    await answered.wait()
+    await asyncio.sleep(0)
+    assert connection.timeout_keep_alive_task is not None
+    connection.timeout_keep_alive_task.cancel()
+    gc.disable()
+    try:
+        connection.connection_lost(ConnectionResetError())
+        freed = weakref.ref(connection)
+        del connection
+        await asyncio.sleep(0)
+        assert freed() is None
+    finally:
+        gc.enable()
