@@ -101,6 +101,7 @@ def server(shipped: Path) -> Iterator[Server]:
 def clothes() -> Floats:
     """The 10,000 test images of Fashion-MNIST, float32 of shape (10000, 784) in [0, 1]."""
     if not FASHION.is_file():
+        # `make test` promises to need the package registries alone; CI installs this, and skips fail there (NO_SKIPS).
         pytest.skip("Fashion-MNIST is not on this machine: install Debian's package dataset-fashion-mnist")
     with gzip.open(FASHION) as file:
         pixels = np.frombuffer(file.read(), dtype=np.uint8, offset=16)
@@ -112,5 +113,6 @@ def curl() -> str:
     """The program that the README calls."""
     found = shutil.which("curl")
     if found is None:
+        # As for the data above: no Python package brings it, and CI does not skip.
         pytest.skip("curl is not on this machine: install Debian's package curl")
     return found

@@ -15,6 +15,7 @@ VARIABLE = "DIABOLO_KSERVE_PYTHON"
 CLIENT = Path(__file__).with_name("kserve_client.py")
 
 
+# kserve pins older releases of packages that the project needs, so it cannot be in this environment, in CI neither.
 @pytest.mark.skipif(VARIABLE not in os.environ, reason=f"{VARIABLE} names no Python of an environment with kserve")
 def test_json_and_raw_tensors_give_the_numbers_of_v1(server: Server) -> None:
     command = [os.environ[VARIABLE], str(CLIENT), server.address]

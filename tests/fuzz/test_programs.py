@@ -1,9 +1,7 @@
 """Damaged and hostile programs: a BundleError, or nothing in them that another parser finds forbidden."""
 
 import ast
-import io
 import re
-import zipfile
 from pathlib import Path
 
 import onnx
@@ -15,23 +13,11 @@ from bundle.inspection.graph import check_graph
 from bundle.inspection.program import inspected
 from bundle.inspection.source import CONVERSIONS, METHODS, OPERATORS, check_source
 from tests.fuzz.budget import damaged, fuzzed
+from tests.service.scripted import archive_of, members_of
 
 BUNDLE = Path(__file__).parents[2] / "models" / "fashion-linear" / "1"
 PROGRAM = inspected((BUNDLE / "model.pt").read_bytes())
 GRAPH = (BUNDLE / "encode.onnx").read_bytes()
-
-
-def members_of(program: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(program)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def archive_of(members: dict[str, bytes]) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name, member in members.items():
-            archive.writestr(zipfile.ZipInfo(name), member)
-    return content.getvalue()
 
 
 MEMBERS = members_of(PROGRAM)

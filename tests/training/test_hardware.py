@@ -25,6 +25,7 @@ OBJECTIVES: list[Objective] = [
     Variational(),
 ]
 SETTINGS = Fitting(epochs=5, batch_size=32, learning_rate=0.01, threads=1)
+# No emulation stands in for one: the same tests run on the CPU above, these where there is hardware.
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that PyTorch can use on this machine")
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from pyarrow import parquet
 
 from bundle.read import read_bundle
@@ -31,7 +30,6 @@ def write(folder: Path) -> None:
             writer.write_table(pa.table(list((block + index).T), schema=schema))
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is bounded and measured as on Linux")
 def test_half_of_what_the_data_take_is_enough_to_train_on_them(tmp_path: Path) -> None:
     write(tmp_path)
     # What glibc keeps of freed blocks, and the stacks of threads, are no memory that the program holds.
