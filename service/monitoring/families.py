@@ -75,6 +75,8 @@ FAMILIES: Mapping[str, Family] = {
     "anomaly_p_value": _histogram("P-values; uniform where nothing drifts", "model", "version", edges=P_EDGES),
     "anomalies": _counter("Rows judged anomalous", "model"),
     "ready": _gauge("1 where /readyz says so, in every process", merge=Merge.SMALLEST),
+    "calibration_size": _gauge("Rows that its p-values were made from", "model", "version", merge=Merge.LARGEST),
     "workers": _gauge("Processes that serve"),
+    "workers_ended": _counter("Processes that ended while the service went on; they are replaced"),
     "build_info": _gauge("1 for the version that runs", "version", merge=Merge.LARGEST),
 }

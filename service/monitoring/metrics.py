@@ -65,6 +65,7 @@ class Metrics:
         found.add("bodies_refused", ("too-slow",), bodies.too_slow)
         found.add("ready", (), ready)
         found.add("workers", (), 1)
+        found.add("workers_ended", (), 0)
         found.add("build_info", (version("diabolo"),), 1)
         return found
 
@@ -130,6 +131,8 @@ def _add_bundles(found: Snapshot, repository: Repository) -> None:
         found.add("model_info", (*labels, str(manifest.family), model.platform, model.digest), 1)
         found.add("model_load_duration_seconds", labels, model.load_seconds)
         found.add("selftest_max_abs_error", labels, model.golden_error)
+        if manifest.calibration is not None:
+            found.add("calibration_size", labels, manifest.calibration.size)
         found.add("queue_depth", (name,), model.batcher.pending_rows)
     served = {model.manifest.name for model in repository.answering() if model.batcher.alive}
     for name in repository.names | served:

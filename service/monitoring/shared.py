@@ -52,13 +52,16 @@ def clear(folder: Path) -> None:
 
 
 def ended(folder: Path, pid: int) -> None:
-    """The process has ended: what it has counted stays, how it was does not. Raises OSError."""
-    for path in folder.glob(f"worker-{pid}-*.json"):
-        past, names = _past(folder)
+    """The process has ended, which counts itself: what it has counted stays, how it was does not. Raises OSError."""
+    past, names = _past(folder)
+    past.add("workers_ended", (), 1)
+    paths = list(folder.glob(f"worker-{pid}-*.json"))
+    for path in paths:
         if path.name not in names and (content := _content(path)):
             past.include([Snapshot.from_bytes(content).past()])
             names = [*names[1 - REMEMBERED :], path.name]
-            _replace(folder / PAST, orjson.dumps([names, past.to_bytes().decode()]))
+    _replace(folder / PAST, orjson.dumps([names, past.to_bytes().decode()]))
+    for path in paths:
         path.unlink()
 
 

@@ -41,11 +41,13 @@ def test_counts_are_exact_over_all_workers_and_survive_one_that_is_killed(tmp_pa
         assert scraped(server, "diabolo_http_request_duration_seconds_count", route="/livez") == 42
         assert scraped(server, "diabolo_workers") == 2
         assert scraped(server, "diabolo_build_info") == 1
+        assert scraped(server, "diabolo_workers_ended_total") == 0
         victim, _ = workers(server)
         os.kill(victim, signal.SIGKILL)
         eventually(lambda: victim not in workers(server) and len(workers(server)) == 2)
         eventually(lambda: scraped(server, "diabolo_workers") == 2)
         assert scraped(server, requests, **LIVE) == 42
+        assert scraped(server, "diabolo_workers_ended_total") == 1
         assert scraped(server, "diabolo_http_requests_in_flight") == 1, "the scrape itself"
         with contextlib.closing(connect(server)) as client:
             assert get(client) == 200

@@ -117,6 +117,9 @@ async def test_bundles_are_told_and_what_they_counted_outlives_them(root: Path) 
         assert found("diabolo_selftest_max_abs_error") == model.golden_error
         assert found("diabolo_model_load_duration_seconds") == pytest.approx(model.load_seconds)
         assert found("diabolo_build_info") == found("diabolo_workers") == 1
+        assert found("diabolo_workers_ended_total") == 0
+        assert model.manifest.calibration is not None
+        assert found("diabolo_calibration_size", model="tiny", version="1") == model.manifest.calibration.size
 
         (root / "tiny" / "1").rename(root / "tiny" / ".1")
         await served.repository.refresh()

@@ -11,8 +11,9 @@ from service.monitoring.snapshot import Snapshot
 REQUESTS = ("GET", "/", "200")
 
 
-def numbers(*, requests: int, in_flight: int = 0, ready: bool = True) -> Snapshot:
+def numbers(*, requests: int, in_flight: int = 0, ready: bool = True, ended: int = 0) -> Snapshot:
     found = Snapshot()
+    found.add("workers_ended", (), ended)
     found.add("http_requests", REQUESTS, requests)
     found.add("batch_size", ("tiny",), *[requests] * 12, 0.5 * requests)
     found.add("http_requests_in_flight", (), in_flight)
@@ -44,13 +45,13 @@ def test_what_the_dead_have_counted_stays_and_how_they_were_does_not(
     one.publish(numbers(requests=3, in_flight=2, ready=False))
     other.publish(numbers(requests=4))
     ended(tmp_path, 1)
-    assert other.all().values == numbers(requests=7, in_flight=0).values
-    ended(tmp_path, 1)
+    assert other.all().values == numbers(requests=7, in_flight=0, ended=1).values
+    ended(tmp_path, 1)  # one that had not counted anything yet
     # A process id comes again.
     process(tmp_path, 1, monkeypatch).publish(numbers(requests=1, in_flight=1))
-    assert other.all().values == numbers(requests=8, in_flight=1).values
+    assert other.all().values == numbers(requests=8, in_flight=1, ended=2).values
     ended(tmp_path, 1)
-    assert other.all().values == numbers(requests=8, in_flight=0).values
+    assert other.all().values == numbers(requests=8, in_flight=0, ended=3).values
 
 
 def test_whoever_reads_while_a_file_becomes_past_counts_it_once(
