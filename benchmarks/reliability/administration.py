@@ -10,7 +10,7 @@ from service.engine.desired import StateFile, Wish
 __all__ = ["STATE", "administer"]
 
 STATE = "state"
-WAIT_SECONDS, ASK_SECONDS = 10.0, 0.02
+WAIT_SECONDS, ASK_SECONDS = 60.0, 0.02
 VERBS = {"load": Wish.load, "unload": Wish.unload}
 
 

@@ -40,6 +40,20 @@ class Soaked:
     """Lost requests that were not among them."""
     cost: float = 0.0
     """The share of a core that the client took."""
+    seconds: float = 0.0
+    """How long it has lasted."""
+    broken: str = ""
+    """What ended it before its time."""
+
+    def progress(self, surprises: int) -> str:
+        """A line on all that has been so far, in case that nothing follows."""
+        verdicts = ", ".join(f"{self.tally.count(verdict)} {verdict.name.lower()}" for verdict in Verdict)
+        held = self.laps[-1]
+        return (
+            f"{len(self.laps)} laps ({dict(self.done)}): {len(self.tally)} requests, {verdicts}; "
+            f"{self.endangered} under way at kills, {surprises} lost besides; at rest the elder worker has "
+            f"{held.elder}, {held.tasks} tasks, the supervisor {held.supervisor}; {self.tally.shown_reasons()}"
+        )
 
 
 def growth(laps: Sequence[Held], of: Callable[[Held], float]) -> float:
@@ -64,6 +78,7 @@ def outcome(soaked: Soaked, *, minutes: float, tracebacks: int, setting: str) ->
             Check(what="wrong answers", measured=tally.count(Verdict.WRONG), bound=0),
             Check(what="requests refused while there was no overload", measured=refused - expected, bound=0),
             Check(what="tracebacks in the service's log", measured=tracebacks, bound=0),
+            Check(what="broken off before its time", measured=bool(soaked.broken), bound=0),
             *(
                 Check(what=f"growth of the worker's {what}", measured=growth(laps, of), bound=bound, unit=unit)
                 for what, of, bound, unit in (
@@ -102,6 +117,7 @@ def outcome(soaked: Soaked, *, minutes: float, tracebacks: int, setting: str) ->
             f"({expected:,} of them in overload), {tally.count(Verdict.LOST):,} lost of {soaked.endangered:,} that "
             f"were under way at the kills. p50 {tally.percentile_ms(50):.1f} ms, p99 {tally.percentile_ms(99):.0f} ms.",
             f"Not answered: {tally.shown_reasons()}.",
+            *([f"Broken off after {soaked.seconds / 60:.1f} minutes: {soaked.broken}."] if soaked.broken else []),
             "Growth is the least of the last quarter of the laps less that of the second quarter.",
         ),
     )

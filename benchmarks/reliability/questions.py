@@ -2,20 +2,19 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 import orjson
 
 from benchmarks.peers.wires import BinaryTensors, Tensors
+from benchmarks.reliability.direct import direct, probe
 from benchmarks.reliability.question import JSON, NPY, Question
 from bundle.calibration import Floats
 from bundle.operations import Method, Operation
 from bundle.read import Bundle
-from service.engine.runtimes.onnx import OnnxRuntime
 
-__all__ = ["MAIN", "question", "questions_of", "tensor_questions"]
+__all__ = ["MAIN", "question", "questions_of", "read_json", "tensor_questions"]
 
 MAIN = {
     Operation.ENCODE: "latents",
@@ -44,15 +43,15 @@ def question(
     a_bundle = next(iter(versions.values()))
     name = name or a_bundle.manifest.name
     method = Method(operation.value)
-    rows = _probe(a_bundle, method, count=count, first=first)
+    rows = probe(a_bundle, method, count=count, first=first)
     sent, wanted = media
     given = "latents" if method.takes_latents else "inputs"
     body = orjson.dumps({given: rows}, option=orjson.OPT_SERIALIZE_NUMPY) if sent == JSON else _npy(rows)
-    answers = {bundle: _direct(bundle, method, rows) for bundle in set(versions.values())}
+    answers = {bundle: direct(bundle, method, rows) for bundle in set(versions.values())}
     return Question.post(
         f"/v1/models/{name}/{operation.path}",
         body,
-        read=_read_json if wanted == JSON else _read_npy,
+        read=read_json if wanted == JSON else _read_npy,
         expected={version: {MAIN[operation]: answers[bundle]} for version, bundle in versions.items()},
         fields={"Content-Type": sent, "Accept": wanted, **(fields or {})},
     )
@@ -78,28 +77,14 @@ def tensor_questions(
     path = f"/v2/models/{bundle.manifest.name}/infer"
     found = []
     for count in counts:
-        rows = _probe(bundle, Method.RECONSTRUCT, count=count, first=0)
-        expected = {bundle.manifest.version: {"reconstruction": _direct(bundle, Method.RECONSTRUCT, rows)}}
+        rows = probe(bundle, Method.RECONSTRUCT, count=count)
+        expected = {bundle.manifest.version: {"reconstruction": direct(bundle, Method.RECONSTRUCT, rows)}}
         for wire in (Tensors(path), BinaryTensors(path)):
             body, own = wire.request(rows)
             found.append(
                 Question.post(path, body, read=_read_tensors, expected=expected, fields={**own, **(fields or {})})
             )
     return found
-
-
-def _probe(bundle: Bundle, method: Method, *, count: int, first: int) -> Floats:
-    rows = bundle.golden.latents if method.takes_latents else bundle.golden.inputs
-    return rows[np.arange(first, first + count) % len(rows)]
-
-
-def _direct(bundle: Bundle, method: Method, rows: Floats) -> Floats:
-    return _opened(bundle).run(method, rows)[0]
-
-
-@cache
-def _opened(bundle: Bundle) -> OnnxRuntime:
-    return OnnxRuntime(bundle)
 
 
 def _npy(rows: Floats) -> bytes:
@@ -114,7 +99,8 @@ def _read_npy(body: bytes, fields: Mapping[str, str]) -> tuple[int, Mapping[str,
     return int(fields["diabolo-version"]), dict.fromkeys(MAIN.values(), array)
 
 
-def _read_json(body: bytes, fields: Mapping[str, str]) -> tuple[int, Mapping[str, np.ndarray]]:  # noqa: ARG001
+def read_json(body: bytes, fields: Mapping[str, str]) -> tuple[int, Mapping[str, np.ndarray]]:  # noqa: ARG001
+    """The arrays of the service's JSON."""
     document = orjson.loads(body)
     arrays = {name: np.asarray(document[name], dtype=np.float32) for name in MAIN.values() if name in document}
     return document["version"], arrays

@@ -21,7 +21,7 @@ from benchmarks.spread import descendants
 __all__ = ["Service", "Usage", "raise_file_limit", "serving"]
 
 COMMAND = [sys.executable, "-c", "from cli.main import main; main()", "serve"]
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 60.0
 
 
@@ -66,7 +66,7 @@ class Service:
         return [self.pid, *self.workers()]
 
     def wait_until_ready(self, workers: int) -> None:
-        """So many workers serve everything that is in the folder. Raises RuntimeError after a minute."""
+        """So many workers serve everything that is in the folder. Raises RuntimeError after two minutes."""
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             with ExitStack() as stack, contextlib.suppress(httpx.TransportError):

@@ -89,6 +89,22 @@ def test_a_soak_misses_by_one_wrong_answer_or_one_surprise() -> None:
     ]
 
 
+def test_a_soak_that_breaks_off_misses_and_says_when_and_why() -> None:
+    soaked = Soaked(laps=[held(100)], broken="TimeoutError('after 120 s')", seconds=90)
+    outcome = soak_outcome(soaked, minutes=60, tracebacks=0, setting="")
+    assert [what for what, holds in states(outcome).items() if not holds] == ["broken off before its time"]
+    assert "Broken off after 1.5 minutes: TimeoutError('after 120 s')." in outcome.notes
+
+
+def test_what_a_soak_has_found_so_far_is_in_a_line() -> None:
+    soaked = Soaked(laps=[held(100)], endangered=3)
+    soaked.tally.add(25, 1, Verdict.WRONG, "a wrong number")
+    line = soaked.progress(surprises=2)
+    for shown in ("1 laps", "0 ok, 0 refused, 0 lost, 1 wrong", "3 under way at kills, 2 lost besides", "memory=100"):
+        assert shown in line
+    assert line.endswith("1 x wrong: a wrong number")
+
+
 def test_kills_may_lose_what_was_under_way_and_nothing_else() -> None:
     usage = Usage(50, 9, 3)
     found = tally((0, 1, Verdict.LOST), (0, 1, Verdict.OK))
