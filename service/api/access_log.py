@@ -4,17 +4,26 @@ import logging
 import random
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.types import Scope
 
-__all__ = ["SERVED", "AccessLog"]
+from service.engine.timeline import Spent
+
+__all__ = ["SERVED", "AccessLog", "Traced"]
 
 SERVED = "served"
 """Where endpoints leave the bundle, the operation and the number of rows in the scope."""
-TRACE = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+TRACE = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
 QUIET = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 logger = logging.getLogger("diabolo.access")
+
+
+class Traced(NamedTuple):
+    """The ids of a span in hexadecimal, as W3C Trace Context writes them."""
+
+    trace_id: str
+    span_id: str
 
 
 class AccessLog:
@@ -26,8 +35,19 @@ class AccessLog:
         self._slow_seconds = slow_seconds
         self._draw = draw
 
-    def ended(self, scope: Scope, method: str, route: str, *, status: int, seconds: float) -> None:
-        """The request has its line, if it is to have one."""
+    def ended(
+        self,
+        scope: Scope,
+        method: str,
+        route: str,
+        *,
+        status: int,
+        seconds: float,
+        spent: Callable[[], Spent] = Spent,
+        traced: Traced | None = None,
+    ) -> None:
+        """The request has its line, if it is to have one. It names the span that was made for the request, or where
+        there is none the caller's."""
         if status >= 500 or seconds >= self._slow_seconds:
             level = logging.WARNING
         elif (self._share >= 1 or self._draw() < self._share) and route not in QUIET:
@@ -36,6 +56,7 @@ class AccessLog:
             return
         if logger.isEnabledFor(level):
             fields = _fields(scope, method, route, status, seconds)
+            fields |= _trace_fields(scope, traced) | _spent_fields(spent())
             message = "%s %s %d in %.1f ms, request %s"
             arguments = (method, route, status, 1000 * seconds, fields.get("request_id"))
             # As `logger.log` does, but that searches the stack for its caller, a third of what a line costs.
@@ -51,9 +72,6 @@ def _fields(scope: Scope, method: str, route: str, status: int, seconds: float) 
         "http.response.status_code": status,
         "duration_s": round(seconds, 6),
     }
-    for name, value in scope["headers"]:
-        if name == b"traceparent" and (found := TRACE.fullmatch(value)):
-            fields["trace_id"] = found[1].decode()
     if (served := scope.get(SERVED)) is not None:
         model, operation, rows = served
         fields |= {"model": model.manifest.name, "model_version": model.manifest.version}
@@ -63,3 +81,22 @@ def _fields(scope: Scope, method: str, route: str, status: int, seconds: float) 
     if (key := scope.get("client_key")) is not None:
         fields["client_key_id"] = key
     return fields
+
+
+def _trace_fields(scope: Scope, traced: Traced | None) -> dict[str, Any]:
+    if traced is not None:
+        return traced._asdict()
+    for name, value in scope["headers"]:
+        if name == b"traceparent" and (found := TRACE.fullmatch(value)):
+            return {"trace_id": found[1].decode(), "span_id": found[2].decode()}
+    return {}
+
+
+def _spent_fields(spent: Spent) -> dict[str, Any]:
+    if not spent.passes:
+        return {}
+    return {
+        "queue_s": round(spent.queue_seconds, 6),
+        "infer_s": round(spent.forward_seconds, 6),
+        "batch_size": spent.batch_rows,
+    }

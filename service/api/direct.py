@@ -114,11 +114,11 @@ class DirectApp(FastAPI):
         if observer is None or scope["type"] != "http":
             await self._pass(scope, receive, send)
             return
-        began = observer.begins()
+        timeline = observer.begins()
         try:
             await self._pass(scope, receive, send)
         finally:
-            observer.ends(scope, began)
+            observer.ends(scope, timeline)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers; on the short way only as long as there is a client."""

@@ -1,10 +1,11 @@
 """How each request ended, for those who look after the service."""
 
-from time import perf_counter
+from time import monotonic
 
 from starlette.types import Message, Scope, Send
 
 from service.api.access_log import AccessLog
+from service.engine.timeline import TIMELINE, Timeline
 from service.monitoring.traffic import GONE, Traffic
 
 __all__ = ["Observer"]
@@ -21,21 +22,23 @@ class Observer:
         self._traffic = traffic
         self._log = log
 
-    def begins(self) -> float:
-        """A request has come; the time, for `ends`."""
+    def begins(self) -> Timeline:
+        """A request has come, whose timeline it is from here on."""
         if self._traffic is not None:
             self._traffic.in_flight += 1
-        return perf_counter()
+        timeline = Timeline()
+        TIMELINE.set(timeline)
+        return timeline
 
-    def ends(self, scope: Scope, began: float) -> None:
+    def ends(self, scope: Scope, timeline: Timeline) -> None:
         """It has been answered, or nobody waits for it any more."""
-        seconds = perf_counter() - began
+        seconds = monotonic() - timeline.start
         route, status = scope.get("route"), scope.get("status", GONE)
         path = UNKNOWN if route is None else route.path
         method = scope["method"] if scope["method"] in METHODS else UNKNOWN
         if self._traffic is not None:
             self._traffic.ended(method, path, status=status, seconds=seconds, refused=scope.get("refused"))
-        self._log.ended(scope, method, path, status=status, seconds=seconds)
+        self._log.ended(scope, method, path, status=status, seconds=seconds, spent=timeline.spent)
 
     def noting(self, scope: Scope, send: Send) -> Send:
         """`send`, which leaves the status in the scope."""

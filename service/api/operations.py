@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from time import perf_counter
 from typing import Any
 
 import orjson
@@ -25,6 +24,7 @@ from service.api.requests import IMAGE_FORMATS, Body, parse
 from service.api.streams import stream
 from service.engine.loaded import LoadedModel
 from service.engine.repository import Repository
+from service.engine.timeline import TIMELINE
 from service.errors import (
     BodyTooLarge,
     DeadlineExceeded,
@@ -124,9 +124,10 @@ async def _respond(
     )
     large_picture = body.media in IMAGE_FORMATS and model.manifest.input.size > LARGE_READ_PIXELS
     large = large_picture or len(content) > LARGE_BODY_BYTES
-    began = perf_counter()
+    timeline = TIMELINE.get()
+    stage = timeline.begin("decode")
     call = await asyncio.to_thread(read) if large else read()
-    model.tally.decode_seconds.observe(perf_counter() - began)
+    model.tally.decode_seconds.observe(stage.ends())
     request.scope[SERVED] = model, adapter.operation, max(map(len, call.rows.values()), default=0)
     if media is Media.PNG and adapter.operation is Operation.ANOMALY_SCORE:
         call = call._replace(parameters=call.parameters.model_copy(update={"maps": True}))
@@ -140,9 +141,9 @@ async def _respond(
         decimals=call.parameters.decimals,
     )
     most = LARGE_DRAWN_PIXELS if media is Media.PNG else LARGE_ANSWER_NUMBERS
-    began = perf_counter()
+    stage = timeline.begin("encode")
     response = write() if answer.size <= most else await asyncio.to_thread(write)
-    model.tally.encode_seconds.observe(perf_counter() - began)
+    model.tally.encode_seconds.observe(stage.ends())
     return response
 
 
@@ -188,7 +189,7 @@ def _query_schema(adapter: Adapter[Any]) -> list[dict[str, Any]]:
                 "name": name,
                 "in": "query",
                 "description": f"only beside a body that is no JSON: {schema['description']}",
-                "schema": {key: value for key, value in plain.items() if key in {"type", "minimum", "maximum"}},
+                "schema": {key: value for key, value in plain.items() if key == "type" or "imum" in key},
             }
         )
     return parameters

@@ -33,6 +33,7 @@ from service.codecs.ndjson import Line, LineSplitter, rows_from_lines
 from service.codecs.rows import RowSpec
 from service.engine.loaded import LoadedModel
 from service.engine.tally import TRIAL
+from service.engine.timeline import TIMELINE
 from service.errors import Draining, InternalError, InvalidContent, OutOfMemory, Overloaded, ServiceError
 from service.operations import range_warning
 from service.settings import Settings
@@ -192,7 +193,9 @@ class RowStream:
         """The lines that answer these lines, the first of which has the index `first`."""
         read = partial(rows_from_lines, lines, self.spec, max_bytes=self.settings.max_line_bytes)
         large = sum(len(line) for line in lines if line) > LARGE_BODY_BYTES
+        stage = TIMELINE.get().begin("decode")
         rows, problems = await asyncio.to_thread(read) if large else read()
+        self.model.tally.decode_seconds.observe(stage.ends())
         results = iter(await self._results(rows) if len(rows) else ())
         found = (problems.get(place) or next(results) for place in range(len(lines)))
         return b"".join(
@@ -219,7 +222,10 @@ class RowStream:
             except (InternalError, OutOfMemory) as problem:
                 return [problem] * len(rows)
             write = partial(self._members, answer, rows)
-            return await asyncio.to_thread(write) if answer.size > LARGE_ANSWER_NUMBERS else write()
+            stage = TIMELINE.get().begin("encode")
+            members = await asyncio.to_thread(write) if answer.size > LARGE_ANSWER_NUMBERS else write()
+            self.model.tally.encode_seconds.observe(stage.ends())
+            return members
 
     def _members(self, answer: Answer, rows: Floats) -> list[bytes | ServiceError]:
         members = row_members(answer, decimals=self.parameters.decimals)

@@ -19,6 +19,7 @@ from bundle.calibration import Floats
 from bundle.operations import Method
 from service.engine.parts import cut, in_parts
 from service.engine.tally import Tally
+from service.engine.timeline import TIMELINE, Stage
 from service.engine.waiting import Entry, Outputs, Queue
 from service.errors import Draining, InternalError, OutOfMemory
 
@@ -64,6 +65,7 @@ class Batcher:
         self._stall_seconds = stall_seconds
         self._usual_seconds = self._pass_seconds = 0.0
         self._slow = False
+        self._passing = Stage("forward")
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self.queue = Queue(max_rows=max_pending_rows, max_bytes=max_pending_bytes, clock=clock, tally=self.tally)
@@ -110,7 +112,9 @@ class Batcher:
             if len(rows) > self._max_batch_rows:
                 return await self._joined(method, rows, deadline)
             future: asyncio.Future[Outputs] = self._loop.create_future()
-            self.queue.entries.append(Entry(method, rows, future, deadline, self._clock()))
+            timeline = TIMELINE.get()
+            queued = timeline.begin("queue", self._clock())
+            self.queue.entries.append(Entry(method, rows, future, deadline, timeline, queued))
             self._schedule()
             return await future
         finally:
@@ -119,8 +123,11 @@ class Batcher:
     async def _joined(self, method: Method, rows: Floats, deadline: float | None) -> Outputs:
         step = self._max_batch_rows
         parts = [rows[start : start + step] for start in range(0, len(rows), step)]
-        now = self._clock()
-        entries = [Entry(method, part, self._loop.create_future(), deadline, now) for part in parts]
+        now, timeline = self._clock(), TIMELINE.get()
+        entries = [
+            Entry(method, part, self._loop.create_future(), deadline, timeline, timeline.begin("queue", now))
+            for part in parts
+        ]
         self.queue.entries.extend(entries)
         self._schedule()
         try:
@@ -182,8 +189,10 @@ class Batcher:
         the turns go on either way."""
         try:
             now = self._clock()
+            passing = self._passing = Stage("forward", method=batch[0].method)
             for entry in batch:
-                self.tally.queue_seconds.observe(now - entry.since)
+                passing.rows += len(entry.rows)
+                self.tally.queue_seconds.observe(entry.timeline.leave_queue(entry.queued, passing, now))
             rows = batch[0].rows if len(batch) == 1 else np.concatenate([entry.rows for entry in batch])
             if len(rows) <= self._short_rows and not self._slow:
                 outputs = self._call(batch[0].method, rows)
@@ -226,6 +235,7 @@ class Batcher:
         if isinstance(error, MemoryError):
             self._divide(batch)
         else:
+            self._passing.failed = True
             logger.error("a forward pass of %s failed", batch[0].method, exc_info=error)
             _fail(batch, InternalError("the forward pass failed"))
 
@@ -236,7 +246,11 @@ class Batcher:
             return
         self.tally.memory_shortages += 1
         method, pieces = batch[0].method, [entry.rows for entry in batch]
-        logger.warning("memory did not suffice for %d rows of %s", sum(map(len, pieces)), method)
+        self._passing.failed = True
+        self._passing = Stage("forward", rows=sum(map(len, pieces)), method=method)
+        for entry in batch:
+            entry.timeline.add(self._passing)
+        logger.warning("memory did not suffice for %d rows of %s", self._passing.rows, method)
         self._hand_over(batch, partial(in_parts, partial(self._call, method), pieces), self._returned_parts)
 
     def _returned_parts(self, batch: list[Entry], passing: "asyncio.Future[list[Outputs | Exception]]") -> None:
@@ -263,7 +277,7 @@ class Batcher:
         except BaseException as error:
             raise RuntimeError(f"{method} failed with {type(error).__name__}") from error
         finally:
-            self._pass_seconds = self._clock() - started
+            self._pass_seconds = self._passing.took(started, self._clock())
 
     def _observe(self, method: Method, rows: int) -> None:
         """The drain rate is known; and a program that has become slow leaves the event loop, until it no longer is."""

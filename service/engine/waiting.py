@@ -9,6 +9,7 @@ from typing import NamedTuple
 from bundle.calibration import Floats
 from bundle.operations import Method
 from service.engine.tally import Tally
+from service.engine.timeline import Stage, Timeline
 from service.errors import DeadlineExceeded, Overloaded
 
 __all__ = ["Entry", "Outputs", "Queue"]
@@ -18,13 +19,14 @@ Outputs = tuple[Floats, ...]
 
 class Entry(NamedTuple):
     """Rows that wait, and the future that their outputs will be set on. The entry owns its reply. After `deadline`, by
-    the batcher's clock, nobody wants it; `since` it has waited."""
+    the batcher's clock, nobody wants it; `queued` is its waiting in the timeline of its request."""
 
     method: Method
     rows: Floats
     future: "asyncio.Future[Outputs]"
-    deadline: float | None = None
-    since: float = 0.0
+    deadline: float | None
+    timeline: Timeline
+    queued: Stage
 
     @property
     def key(self) -> tuple[Method, tuple[int, ...]]:

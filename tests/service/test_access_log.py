@@ -1,5 +1,6 @@
 """A line for each request: what it says, what it never says, and who has none."""
 
+import asyncio
 import io
 import json
 import logging
@@ -15,6 +16,7 @@ from tests.key_files import KEY, write_keys
 from tests.service.serving import ROWS, Served, serving
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+CALLER = "00f067aa0ba902b7"
 ROUTE = "/v1/models/{name}/reconstruct"
 
 
@@ -38,7 +40,7 @@ def requests(log: io.StringIO) -> list[dict[str, Any]]:
     return [line for line in lines if line["logger"] == "diabolo.access"]
 
 
-async def ask(served: Served, *, trace: str = f"00-{TRACE}-00f067aa0ba902b7-01", **fields: str) -> None:
+async def ask(served: Served, *, trace: str = f"00-{TRACE}-{CALLER}-01", **fields: str) -> None:
     headers = {"traceparent": trace, "X-Request-ID": "mine", **fields}
     await served.post("tiny/reconstruct", json={"inputs": ROWS}, headers=headers)
 
@@ -49,7 +51,8 @@ async def test_a_line_says_what_was_asked_and_how_that_ended(models: Path, log: 
         digest = served.repository.get("tiny").digest
     (line,) = requests(log)
     assert line.pop("timestamp").endswith("Z")
-    assert 0 < line.pop("duration_s") < 60
+    queue, infer, whole = (line.pop(f"{name}_s") for name in ("queue", "infer", "duration"))
+    assert 0 < queue + infer <= whole < 60
     assert line.pop("process")
     assert "mine" in line.pop("message")
     assert line == {
@@ -57,6 +60,7 @@ async def test_a_line_says_what_was_asked_and_how_that_ended(models: Path, log: 
         "logger": "diabolo.access",
         "request_id": "mine",
         "trace_id": TRACE,
+        "span_id": CALLER,
         "http.request.method": "POST",
         "http.route": ROUTE,
         "http.response.status_code": 200,
@@ -65,7 +69,30 @@ async def test_a_line_says_what_was_asked_and_how_that_ended(models: Path, log: 
         "model_digest": digest,
         "operation": "reconstruct",
         "rows": 2,
+        "batch_size": 2,
     }
+
+
+async def test_rows_that_shared_a_pass_say_how_large_it_was(models: Path, log: io.StringIO) -> None:
+    async with serving(models) as served:
+        served.program.hold()
+        first = asyncio.create_task(ask(served))
+        await served.program.entered()
+        others = [asyncio.create_task(ask(served)) for _ in range(2)]
+        while served.repository.get("tiny").batcher.pending_rows < 6:
+            await asyncio.sleep(0)
+        served.program.release()
+        await asyncio.gather(first, *others)
+    lines = requests(log)
+    assert [line["batch_size"] for line in lines] == [2, 4, 4]
+    assert all(0 < line["queue_s"] <= line["duration_s"] for line in lines)
+
+
+async def test_who_was_in_no_pass_has_no_times_of_one(models: Path, log: io.StringIO) -> None:
+    async with serving(models) as served:
+        await served.post("tiny/reconstruct", json={"inputs": [[1]]})
+        await served.get("/v1/models/tiny")
+    assert not [line for line in requests(log) if {"queue_s", "infer_s", "batch_size"} & set(line)]
 
 
 async def test_bundle_operation_and_rows_are_told(models: Path, log: io.StringIO) -> None:
@@ -77,12 +104,12 @@ async def test_bundle_operation_and_rows_are_told(models: Path, log: io.StringIO
     assert told == [("tiny", 2, "reconstruct", 2), ("tiny", 2, "infer", 2)]
 
 
-@pytest.mark.parametrize("trace", ["", "junk", f"00-{'0' * 32}-00f067aa0ba902b7-01", f"00-{TRACE}-{'0' * 16}-01"])
+@pytest.mark.parametrize("trace", ["", "junk", f"00-{'0' * 32}-{CALLER}-01", f"00-{TRACE}-{'0' * 16}-01"])
 async def test_no_trace_is_made_of_what_is_none(models: Path, log: io.StringIO, trace: str) -> None:
     async with serving(models) as served:
         await ask(served, trace=trace)
     (line,) = requests(log)
-    assert "trace_id" not in line
+    assert not {"trace_id", "span_id"} & set(line)
 
 
 async def test_no_line_has_bodies_keys_paths_or_queries(models: Path, tmp_path: Path, log: io.StringIO) -> None:

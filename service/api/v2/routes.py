@@ -5,7 +5,6 @@ from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from importlib.metadata import version as version_of
-from time import perf_counter
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -33,6 +32,7 @@ from service.api.v2.tensors import message_from, read_message, rows_from
 from service.codecs.rows import RowSpec
 from service.engine.loaded import LoadedModel
 from service.engine.repository import Repository
+from service.engine.timeline import TIMELINE
 from service.errors import (
     BodyTooLarge,
     DeadlineExceeded,
@@ -220,9 +220,10 @@ async def _infer(request: Posted, model: LoadedModel, settings: Settings, bodies
 
     # Raw tensors are no work to read; JSON of that size is.
     large = header_length is None and len(content) > LARGE_BODY_BYTES
-    began = perf_counter()
+    timeline = TIMELINE.get()
+    stage = timeline.begin("decode")
     asked_for, asked, rows = await asyncio.to_thread(parse) if large else parse()
-    model.tally.decode_seconds.observe(perf_counter() - began)
+    model.tally.decode_seconds.observe(stage.ends())
     request.scope[SERVED] = model, "infer", len(rows)
     outputs = await run(model, rows, asked)
     document: dict[str, Any] = {
@@ -235,7 +236,7 @@ async def _infer(request: Posted, model: LoadedModel, settings: Settings, bodies
         document["parameters"] = {"warning": warning}
     write = partial(message_from, document, outputs)
     numbers = sum(output.values.size for output in outputs if not output.binary)
-    began = perf_counter()
+    stage = timeline.begin("encode")
     body, length = await asyncio.to_thread(write) if numbers > LARGE_ANSWER_NUMBERS else write()
-    model.tally.encode_seconds.observe(perf_counter() - began)
+    model.tally.encode_seconds.observe(stage.ends())
     return Rendered(body, JSON_FIELDS if length is None else [*OCTETS, (HEADER_LENGTH, b"%d" % length)])
