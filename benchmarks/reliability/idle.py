@@ -2,25 +2,21 @@
 
 import socket
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import uvloop
 
-from benchmarks.reliability.bundles import publish, shipped
 from benchmarks.reliability.client import Client
 from benchmarks.reliability.load import mixed, saturating
-from benchmarks.reliability.question import JSON, Question
-from benchmarks.reliability.questions import question
+from benchmarks.reliability.question import Question
+from benchmarks.reliability.reconstructing import reconstructing
 from benchmarks.reliability.row import Check, Outcome, Row
-from benchmarks.reliability.service import Service, Usage, serving
+from benchmarks.reliability.service import Service, Usage
 from benchmarks.reliability.tally import Tally, Verdict
-from bundle.operations import Operation
 
 __all__ = ["ROW", "beside", "outcome"]
 
@@ -39,25 +35,18 @@ class Speed(NamedTuple):
 
 def measure() -> Outcome:
     """Rounds without and with the idle connections take turns."""
-    with tempfile.TemporaryDirectory() as folder:
-        models = Path(folder) / "models"
-        bundle = publish(shipped(NETWORK), models)
-        questions = [
-            question({1: bundle}, Operation.RECONSTRUCT, count=1, first=first, media=(JSON, JSON))
-            for first in range(16)
-        ]
-        tally = Tally()
-        with serving(models) as service:
-            _round(service, questions, tally, [])
-            before = [Usage.of(pid) for pid in service.processes()]
-            alone = [_round(service, questions, tally, [])]
-            together = []
-            for _ in range(ROUNDS):
-                with idle_connections(service.port, CONNECTIONS) as idle:
-                    together.append(_round(service, questions, tally, idle))
-                    during = [Usage.of(pid) for pid in service.processes()]
-                _let_go(service, before)
-                alone.append(_round(service, questions, tally, []))
+    tally = Tally()
+    with reconstructing(NETWORK) as (service, questions):
+        _round(service, questions, tally, [])
+        before = [Usage.of(pid) for pid in service.processes()]
+        alone = [_round(service, questions, tally, [])]
+        together = []
+        for _ in range(ROUNDS):
+            with idle_connections(service.port, CONNECTIONS) as idle:
+                together.append(_round(service, questions, tally, idle))
+                during = [Usage.of(pid) for pid in service.processes()]
+            _let_go(service, before)
+            alone.append(_round(service, questions, tally, []))
     return outcome(alone, together, tally, usages=(before, during))
 
 

@@ -5,23 +5,20 @@ import os
 import random
 import signal
 import statistics
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import uvloop
 
-from benchmarks.reliability.bundles import publish, shipped
 from benchmarks.reliability.client import Client
 from benchmarks.reliability.eyes import holders
 from benchmarks.reliability.load import by_the_clock, mixed, saturation, slept_until
-from benchmarks.reliability.question import JSON, Question
-from benchmarks.reliability.questions import question
+from benchmarks.reliability.question import Question
+from benchmarks.reliability.reconstructing import reconstructing
 from benchmarks.reliability.row import Check, Outcome, Row
-from benchmarks.reliability.service import Service, Usage, serving
+from benchmarks.reliability.service import Service, Usage
 from benchmarks.reliability.tally import Tally, Verdict
-from bundle.operations import Operation
 
 __all__ = ["ROW", "kill", "outcome"]
 
@@ -32,16 +29,9 @@ PATIENCE_SECONDS = 5.0
 
 def measure() -> Outcome:
     """Two minutes at half load."""
-    with tempfile.TemporaryDirectory() as folder:
-        models = Path(folder) / "models"
-        bundle = publish(shipped(NETWORK), models)
-        questions = [
-            question({1: bundle}, Operation.RECONSTRUCT, count=1, first=first, media=(JSON, JSON))
-            for first in range(16)
-        ]
-        with serving(models) as service:
-            outcome = uvloop.run(_measure(service, questions))
-            service.wait_until_ready(2)
+    with reconstructing(NETWORK) as (service, questions):
+        outcome = uvloop.run(_measure(service, questions))
+        service.wait_until_ready(2)
     return outcome
 
 

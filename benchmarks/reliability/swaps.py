@@ -12,12 +12,11 @@ from benchmarks.reliability.bundles import publish, remove, shipped
 from benchmarks.reliability.client import Client
 from benchmarks.reliability.eyes import watching
 from benchmarks.reliability.load import by_the_clock, mixed, saturation, slept_until
-from benchmarks.reliability.question import JSON, Question
-from benchmarks.reliability.questions import question
+from benchmarks.reliability.question import Question
+from benchmarks.reliability.reconstructing import reconstructions
 from benchmarks.reliability.row import Check, Outcome, Row
 from benchmarks.reliability.service import Service, serving
 from benchmarks.reliability.tally import Tally, Verdict
-from bundle.operations import Operation
 from bundle.read import Bundle
 
 __all__ = ["ROW"]
@@ -34,10 +33,7 @@ def measure() -> Outcome:
         contents = [shipped(name) for name in NETWORKS]
         versions = {version: contents[version % 2] for version in range(1, SWAPS + 2)}
         publish(versions[1], models, name=NAME)
-        questions = [
-            question(versions, Operation.RECONSTRUCT, count=1, first=first, name=NAME, media=(JSON, JSON))
-            for first in range(16)
-        ]
+        questions = reconstructions(versions, name=NAME)
         with serving(models, poll_seconds=0.5) as service:
             return uvloop.run(_measure(service, questions, versions))
 
