@@ -1,16 +1,19 @@
-"""Where the time of one row's request goes: `python -m benchmarks.stages`.
+"""Where the time of a request goes: `python -m benchmarks.stages`.
 
-The service runs in this process behind its own protocol, which is handed the bytes of a request and whose answer is
-thrown away: no sockets, no load generator, no waiting. What HTTP costs is what the echo's application costs behind
-uvicorn's, the two taking turns. Every figure is a median over requests; the framework is what the stages leave over.
+The service runs in this process behind its own protocol, which is handed the bytes of requests and whose answers are
+thrown away: no sockets, no load generator. In each cell of the comparison as many requests come at once as one of two
+workers has connections there, and every figure is a request's share of their time. What HTTP costs is what the echo's
+application costs behind uvicorn's protocol, the two taking turns. Figures are medians over rounds; the framework is
+what the stages leave over.
 """
 
 import asyncio
+import importlib
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -20,8 +23,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from benchmarks.echo import echo_app
-from benchmarks.peers.wires import Lists
-from benchmarks.serving import MODEL, ROOT, example_row, print_line
+from benchmarks.peers.asked import WIRES, example_rows
+from benchmarks.peers.measure import CELLS, Cell
+from benchmarks.serving import ROOT, print_line
 from bundle.calibration import Floats
 from bundle.operations import Method
 from bundle.read import Bundle
@@ -32,12 +36,19 @@ from service.engine.runtimes.selection import runtime_opener
 from service.machine import RuntimeName
 from service.settings import Settings
 
-__all__ = ["RUNTIMES", "STAGES", "measure"]
+__all__ = ["RUNTIMES", "STAGES", "Sink", "measure", "measure_all"]
 
-REQUESTS, WARM = 2000, 300
+REQUESTS, ROUNDS, WARM = 2000, 200, 50
+WORKERS = 2
 STAGES = ("HTTP", "body parsing", "forward", "serialising", "framework")
 RUNTIMES: tuple[RuntimeName, ...] = ("torchscript", "onnx")
-HEAD = "POST /v1/models/{model}/reconstruct HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+TIMED = {
+    "service.api.operations.parse": "body parsing",
+    "service.api.operations.render": "serialising",
+    "service.api.v2.routes.read_message": "body parsing",
+    "service.api.v2.routes.rows_from": "body parsing",
+    "service.api.v2.routes.message_from": "serialising",
+}
 
 Spent = defaultdict[str, float]
 
@@ -49,13 +60,15 @@ class Sink(asyncio.Transport):
         super().__init__()
         self.answered = asyncio.Event()
         self.head = b""
+        self.length = 0
         self._left = 0
 
     def write(self, data: Any) -> None:
         """Sets `answered` once a whole answer has come."""
         if not self._left:
             self.head, _, body = bytes(data).partition(b"\r\n\r\n")
-            self._left = int(self.head.lower().partition(b"\r\ncontent-length: ")[2].split(b"\r\n")[0]) - len(body)
+            self.length = int(self.head.lower().partition(b"\r\ncontent-length: ")[2].split(b"\r\n")[0])
+            self._left = self.length - len(body)
         else:
             self._left -= len(data)
         if not self._left:
@@ -64,6 +77,12 @@ class Sink(asyncio.Transport):
     def is_closing(self) -> bool:
         """Never."""
         return False
+
+    def pause_reading(self) -> None:
+        """Everything has been read already."""
+
+    def resume_reading(self) -> None:
+        """As above."""
 
 
 class Timed:
@@ -83,60 +102,75 @@ class Timed:
 
 def main() -> int:
     """Measures and prints the table."""
-    print_line(f"{'runtime':12} " + " ".join(f"{stage:>13}" for stage in (*STAGES, "total")) + "   microseconds")
-    for name in RUNTIMES:
-        stages = measure(name)
-        print_line(f"{name:12} " + " ".join(f"{stages[stage]:13.0f}" for stage in (*STAGES, "total")))
+    print_line(
+        f"{'cell':8}{'runtime':12} " + " ".join(f"{name:>13}" for name in (*STAGES, "total")) + "   microseconds"
+    )
+    for cell, runtimes in measure_all().items():
+        for runtime, spent in runtimes.items():
+            print_line(f"{cell:8}{runtime:12} " + " ".join(f"{spent[name]:13.0f}" for name in (*STAGES, "total")))
     return 0
 
 
-def measure(runtime: RuntimeName) -> dict[str, float]:
-    """Microseconds of each stage of a request of one row as JSON, and of the whole."""
+def measure_all() -> dict[str, dict[str, dict[str, float]]]:
+    """By cell and runtime, microseconds of each stage of a request, and of the whole."""
+    return {cell.name: {runtime: measure(runtime, cell) for runtime in RUNTIMES} for cell in CELLS}
+
+
+def measure(runtime: RuntimeName, cell: Cell) -> dict[str, float]:
+    """Microseconds of each stage of one of the cell's requests, and of the whole."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_measure(runtime))
+        return runner.run(_measure(runtime, cell))
 
 
-async def _measure(runtime: RuntimeName) -> dict[str, float]:
+async def _measure(runtime: RuntimeName, cell: Cell) -> dict[str, float]:
     spent: Spent = defaultdict(float)
     settings = Settings(models_dir=ROOT / "models", runtime=runtime, log_level="warning")
     app = create_app(settings, open_runtime=_timed(runtime_opener(runtime, device="cpu"), spent))
-    request = Lists("").request(_rows())
-    head = HEAD.format(model=MODEL) + f"Content-Length: {len(request.body)}\r\n\r\n"
     async with app.router.lifespan_context(app):
         while not app.state.repository.complete:
             await asyncio.sleep(0.1)
-        with (
-            _timing("service.api.operations.parse", "body parsing", spent),
-            _timing("service.api.operations.render", "serialising", spent),
-        ):
-            return await _take_turns(app, head.encode() + request.body, spent)
+        with ExitStack() as stack:
+            for name, stage in TIMED.items():
+                stack.enter_context(_timing(name, stage, spent))
+            return await _take_turns(app, _message(cell), spent, at_once=max(1, cell.connections // WORKERS))
 
 
-async def _take_turns(app: Any, request: bytes, spent: Spent) -> dict[str, float]:
-    service, sink = _connection(app, Connection)
-    await _answer(service, sink, request)
-    if b" 200 OK" not in sink.head:
-        raise RuntimeError(f"the service did not answer rightly: {sink.head.decode()}")
-    length = int(sink.head.lower().partition(b"\r\ncontent-length: ")[2].split(b"\r\n")[0])
-    echo, echo_sink = _connection(echo_app(b"x" * length), HttpToolsProtocol)
+async def _take_turns(app: Any, message: bytes, spent: Spent, *, at_once: int) -> dict[str, float]:
+    service = [_connection(app, Connection) for _ in range(at_once)]
+    await _answer(service, message)
+    if any(b" 200 OK" not in sink.head for _, sink in service):
+        raise RuntimeError(f"the service did not answer rightly: {service[0][1].head.decode()}")
+    echo = [_connection(echo_app(b"x" * service[0][1].length), HttpToolsProtocol) for _ in range(at_once)]
     taken: defaultdict[str, list[float]] = defaultdict(list)
-    for _ in range(WARM + REQUESTS):
+    for _ in range(WARM + max(ROUNDS, REQUESTS // at_once)):
         spent.clear()
-        total = await _answer(service, sink, request)
-        spent["HTTP"] = await _answer(echo, echo_sink, request)
+        total = await _answer(service, message)
+        spent["HTTP"] = await _answer(echo, message)
         spent["framework"] = total - sum(spent.values())
         for stage, seconds in (*spent.items(), ("total", total)):
-            taken[stage].append(seconds)
+            taken[stage].append(seconds / at_once)
     return {stage: statistics.median(seconds[WARM:]) * 1e6 for stage, seconds in taken.items()}
 
 
-async def _answer(protocol: HttpToolsProtocol, sink: Sink, request: bytes) -> float:
-    """Seconds from the request's bytes to the answer's last."""
-    sink.answered.clear()
+async def _answer(connections: Sequence[tuple[HttpToolsProtocol, Sink]], message: bytes) -> float:
+    """Seconds from the first byte of a request on every connection to the last of all answers."""
+    for _, sink in connections:
+        sink.answered.clear()
     start = time.perf_counter()
-    protocol.data_received(request)
-    await sink.answered.wait()
+    for protocol, _ in connections:
+        protocol.data_received(message)
+    for _, sink in connections:
+        await sink.answered.wait()
     return time.perf_counter() - start
+
+
+def _message(cell: Cell) -> bytes:
+    """A whole request of the cell."""
+    wire = WIRES[cell.wire]
+    request = wire.request(example_rows()[: cell.rows])
+    fields = {"Host": "localhost", **request.headers, "Content-Length": str(len(request.body))}
+    head = [f"POST {wire.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+    return "\r\n".join(head).encode() + request.body
 
 
 def _connection(app: Any, kind: type[HttpToolsProtocol]) -> tuple[HttpToolsProtocol, Sink]:
@@ -167,17 +201,9 @@ def _timing(name: str, stage: str, spent: Spent) -> Iterator[None]:
         return call
 
     module, _, attribute = name.rpartition(".")
-    import importlib
-
     function = getattr(importlib.import_module(module), attribute)
     with mock.patch(name, timed(function)):
         yield
-
-
-def _rows() -> Any:
-    import numpy as np
-
-    return np.asarray(example_row(), dtype=np.float32)
 
 
 if __name__ == "__main__":

@@ -58,10 +58,11 @@ def page(results: dict[str, Any]) -> str:
         " one server's turn and the next. The service's line is from the table above.\n",
         _servers(results),
         *_excuses(results["peers"]),
-        "## Where the time of one row goes\n",
-        "Microseconds of a request of one row as JSON on one thread, without sockets: uvicorn's protocol is handed the"
-        " request's bytes. HTTP is what the echo costs in the service's place, the framework what the other stages"
-        " leave over; medians (`python -m benchmarks.stages`). The goal is a framework's share of 20 % at most.\n",
+        "## Where the time of a request goes\n",
+        "Microseconds of a request on one thread, without sockets: uvicorn's protocol is handed the bytes of as many"
+        " requests at once as one of the two workers has connections in the cell; each figure is one request's share of"
+        " the time. HTTP is what the echo costs in the service's place, the framework what the other stages leave"
+        " over; medians (`python -m benchmarks.stages`). The goal is a framework's share of 20 % at most of W1.\n",
         _stages(results["stages"]),
         "## Setting\n",
         _setting(results),
@@ -114,11 +115,12 @@ def _best(peer: dict[str, Any], cell: str) -> str:
     return f"{_figure(figures)} {figures['of_echo']:.2f}" + (f", {name}" if len(peer["variants"]) > 1 else "")
 
 
-def _stages(stages: dict[str, dict[str, float]]) -> str:
-    lines = [["runtime", *STAGES, "total", "framework's share"]]
-    for runtime, spent in stages.items():
-        figures = [f"{spent[stage]:.0f}" for stage in (*STAGES, "total")]
-        lines.append([runtime, *figures, f"{spent['framework'] / spent['total']:.0%}"])
+def _stages(stages: dict[str, dict[str, dict[str, float]]]) -> str:
+    lines = [["cell", "runtime", *STAGES, "total", "framework's share"]]
+    for cell, runtimes in stages.items():
+        for runtime, spent in runtimes.items():
+            figures = [f"{spent[stage]:.0f}" for stage in (*STAGES, "total")]
+            lines.append([cell, runtime, *figures, f"{spent['framework'] / spent['total']:.0%}"])
     return _table(lines)
 
 

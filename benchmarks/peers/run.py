@@ -12,28 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import torch
 
 from benchmarks import stages
 from benchmarks.peers.answers import WrongAnswer, check
+from benchmarks.peers.asked import WIRES, example_rows
 from benchmarks.peers.environment import NotInstalled, environment, installed_versions
 from benchmarks.peers.measure import CELLS, Cell, Compared, Contender, Pace, between
 from benchmarks.peers.network import reconstruct
 from benchmarks.peers.peer import BINARY, JSON, Peer, Variant
 from benchmarks.peers.process import started
-from benchmarks.peers.wires import BinaryTensors, Lists, Rows, Wire
+from benchmarks.peers.wires import Rows, Wire
 from benchmarks.serving import MODEL, ROOT, print_line
-from bundle.read import read_bundle, scan
 
 __all__ = ["run"]
 
 PROGRAM = ROOT / "models" / MODEL / "1" / "model.pt"
 SERVICE = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--workers", "2", "--port", "PORT"]
-WIRES: dict[str, Wire] = {
-    JSON: Lists(f"/v1/models/{MODEL}/reconstruct"),
-    BINARY: BinaryTensors(f"/v2/models/{MODEL}/infer"),
-}
 SETTINGS = {"DIABOLO_MODELS_DIR": str(ROOT / "models"), "DIABOLO_LOG_LEVEL": "warning"}
 SURVEY = Pace(rounds=2, seconds=1)
 
@@ -91,7 +86,7 @@ def run(peers: Sequence[Peer], pace: Pace, *, stack: ExitStack) -> Result:
         "memory_mib": round(comparison.service.server.memory_mib()),
         "duels": duels,
         "peers": surveyed,
-        "stages": {name: stages.measure(name) for name in stages.RUNTIMES},
+        "stages": stages.measure_all(),
     }
 
 
@@ -171,14 +166,6 @@ def load_generator() -> str:
 def figures(compared: Compared, name: str) -> Result:
     """As JSON has them."""
     return {key: round(value, 3) for key, value in compared.figures[name]._asdict().items()}
-
-
-def example_rows() -> Rows:
-    """64 pictures that differ, float32 of shape (64, 784): the bundle's 16 probes, and each of them mirrored."""
-    location = [found for found in scan(ROOT / "models") if found.name == MODEL][-1]
-    pictures = read_bundle(location.path).golden.inputs.reshape(-1, 28, 28)
-    turned = (pictures, pictures[:, ::-1], pictures[:, :, ::-1], pictures[:, ::-1, ::-1])
-    return np.concatenate(turned).reshape(-1, 784).astype(np.float32)
 
 
 def machine() -> Result:

@@ -147,7 +147,7 @@ def result() -> dict[str, Any]:
         "pace": {"survey": {"rounds": 2, "seconds": 2}, "duel": {"rounds": 5, "seconds": 2}},
         "runtime": "onnx",
         "memory_mib": 500,
-        "stages": {"onnx": dict.fromkeys(STAGES, 50.0) | {"total": 250.0}},
+        "stages": {"W1c1": {"onnx": dict.fromkeys(STAGES, 50.0) | {"total": 250.0}}},
         "duels": {"W1c1": duel, "W1c16": duel | {"times_peer": 2.49}},
         "peers": [
             names | {"name": "swift", "title": "Swift", "versions": {"swift": "1.2"}, "variants": [single, batches]},
@@ -162,7 +162,7 @@ def test_the_page_shows_figures_ratios_and_what_is_missing() -> None:
     assert duels[0].endswith("| 2.51x (goal 2.0x) | 0.50 (goal 0.16) | holds |")
     assert duels[1].endswith("| 2.49x (goal 2.5x) | 0.50 (goal 0.32) | **missed** |")
     assert "| Swift | 1.2 | 1234 (1.2, 2.5) 0.10, single | - | - | - | - | 300 |" in shown
-    assert "| onnx | 50 | 50 | 50 | 50 | 50 | 250 | 20% |" in shown
+    assert "| W1c1 | onnx | 50 | 50 | 50 | 50 | 50 | 250 | 20% |" in shown
     assert "- Gone is not there: no wheel" in shown
     assert "- Swift, batches, was refused: status 500: &lt;/>" in shown
 

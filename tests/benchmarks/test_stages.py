@@ -3,12 +3,14 @@
 import pytest
 
 from benchmarks import stages
+from benchmarks.peers.measure import CELLS, Cell
 
 
-def test_the_stages_make_up_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "REQUESTS", 30)
-    monkeypatch.setattr(stages, "WARM", 5)
-    found = stages.measure("onnx")
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: str(cell.name))
+def test_the_stages_make_up_a_request(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, rounds in {"REQUESTS": 30, "ROUNDS": 10, "WARM": 2}.items():
+        monkeypatch.setattr(stages, name, rounds)
+    found = stages.measure("onnx", cell)
     assert found.keys() == {*stages.STAGES, "total"}
     assert all(microseconds > 0 for microseconds in found.values())
     # Medians of parts do not add up to the median of the whole, but nearly.
