@@ -5,7 +5,7 @@ PORT   ?= 8000
 MINUTES ?= 10
 BIN    := .venv/bin
 
-.PHONY: serve test check fix train bench bench-peers bench-spread bench-streaming bench-training bench-reliability soak quality quality-full openapi fuzz audit sbom lock
+.PHONY: serve test check fix train bench bench-peers bench-spread bench-streaming bench-training bench-reliability soak quality quality-full openapi fuzz audit sbom lock docker-test
 
 serve: .venv/ready  ## serve the bundles in models/
 	DIABOLO_HOST=$(HOST) DIABOLO_PORT=$(PORT) exec $(BIN)/diabolo serve
@@ -59,6 +59,9 @@ CASES ?= 5000
 fuzz: .venv/ready  ## hostile bundles, programs and bodies, CASES new ones for each property; the suite tries a few of them
 	FUZZ_CASES=$(CASES) $(BIN)/pytest -o timeout=0 tests/fuzz
 
+docker-test: .venv/ready  ## the images and docker-compose.yml on a real engine: builds, scales, kills, trains, restarts; TORCH_INDEX as for the Dockerfile
+	$(BIN)/python -m tests.docker
+
 audit: .venv/audit  ## known vulnerabilities of what the locks name; needs the network for their list
 	@for lock in service service-onnx dev; do echo "requirements/$$lock.txt:"; \
 	  $(BIN)/pip-audit --strict --progress-spinner off --disable-pip --no-deps -r requirements/$$lock.txt || failed=1; done; \
@@ -92,5 +95,7 @@ lock:  ## resolve anew after a change of pyproject.toml
 	$(PIP_COMPILE) --upgrade --extra service --extra torch --extra training --extra dev -o requirements/dev.txt pyproject.toml
 	$(PIP_COMPILE) --upgrade -c requirements/dev.txt --extra service -o requirements/service.txt pyproject.toml requirements/torch-needs.in
 	$(PIP_COMPILE) --upgrade -c requirements/dev.txt --extra service --extra onnx -o requirements/service-onnx.txt pyproject.toml
+	$(PIP_COMPILE) --upgrade --no-annotate -c requirements/dev.txt --extra service --extra training -o requirements/training.txt pyproject.toml requirements/torch-needs.in
+	sed -i -E '/^(cuda|nvidia|torch|torchvision|triton)(-[a-z0-9-]+)?==/d' requirements/training.txt  # as above: build arguments
 	$(PIP_COMPILE) --upgrade -c requirements/dev.txt --extra audit -o requirements/audit.txt pyproject.toml
 	$(PIP_COMPILE) --upgrade -c requirements/dev.txt --extra quality -o requirements/quality.txt pyproject.toml
