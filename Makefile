@@ -25,8 +25,8 @@ fix: .venv/ready  ## what can be mended by machine
 train: .venv/ready  ## a small variational bundle from scikit-learn's digits, offline
 	$(BIN)/diabolo train digits-vae
 
-bench: .venv/ready  ## the service against the limit of its HTTP stack
-	$(BIN)/python -m benchmarks.serving
+bench: .venv/ready  ## five minutes: the service between a FastAPI app as one writes it and the limit of its HTTP stack, and where its time goes
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.peers typed_fastapi --rounds 3 --print
 
 bench-spread: .venv/ready  ## how evenly the workers share 4, 16 and 64 connections
 	$(BIN)/python -m benchmarks.spread

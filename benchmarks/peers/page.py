@@ -64,6 +64,9 @@ def page(results: dict[str, Any]) -> str:
         " the time. HTTP is what the echo costs in the service's place, the framework what the other stages leave"
         " over; medians (`python -m benchmarks.stages`). The goal is a framework's share of 20 % at most of W1.\n",
         _stages(results["stages"]),
+        "## Forward passes alone\n",
+        "Two processes that do nothing else, one thread each (`python -m benchmarks.forward`).\n",
+        _forward(results["forward"]),
         "## Setting\n",
         _setting(results),
     ]
@@ -122,6 +125,10 @@ def _stages(stages: dict[str, dict[str, dict[str, float]]]) -> str:
             figures = [f"{spent[stage]:.0f}" for stage in (*STAGES, "total")]
             lines.append([cell, runtime, *figures, f"{spent['framework'] / spent['total']:.0%}"])
     return _table(lines)
+
+
+def _forward(forward: dict[str, int]) -> str:
+    return _table([["rows in a batch", *map(str, forward)], ["rows/s", *map(str, forward.values())]])
 
 
 def _excuses(peers: list[dict[str, Any]]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import torch
 
-from benchmarks import stages
+from benchmarks import forward, stages
 from benchmarks.peers.answers import WrongAnswer, check
 from benchmarks.peers.asked import WIRES, example_rows
 from benchmarks.peers.environment import NotInstalled, environment, installed_versions
@@ -86,6 +86,7 @@ def run(peers: Sequence[Peer], pace: Pace, *, stack: ExitStack) -> Result:
         "memory_mib": round(comparison.service.server.memory_mib()),
         "duels": duels,
         "peers": surveyed,
+        "forward": {str(rows): round(forward.rows_per_second(rows)) for rows in forward.ROWS},
         "stages": stages.measure_all(),
     }
 

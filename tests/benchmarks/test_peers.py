@@ -147,6 +147,7 @@ def result() -> dict[str, Any]:
         "pace": {"survey": {"rounds": 2, "seconds": 2}, "duel": {"rounds": 5, "seconds": 2}},
         "runtime": "onnx",
         "memory_mib": 500,
+        "forward": {"1": 9000, "16": 50000},
         "stages": {"W1c1": {"onnx": dict.fromkeys(STAGES, 50.0) | {"total": 250.0}}},
         "duels": {"W1c1": duel, "W1c16": duel | {"times_peer": 2.49}},
         "peers": [
@@ -163,6 +164,7 @@ def test_the_page_shows_figures_ratios_and_what_is_missing() -> None:
     assert duels[1].endswith("| 2.49x (goal 2.5x) | 0.50 (goal 0.32) | **missed** |")
     assert "| Swift | 1.2 | 1234 (1.2, 2.5) 0.10, single | - | - | - | - | 300 |" in shown
     assert "| W1c1 | onnx | 50 | 50 | 50 | 50 | 50 | 250 | 20% |" in shown
+    assert "| rows/s | 9000 | 50000 |" in shown
     assert "- Gone is not there: no wheel" in shown
     assert "- Swift, batches, was refused: status 500: &lt;/>" in shown
 
