@@ -38,11 +38,14 @@ from service.engine.runtimes.selection import runtime_opener
 from service.keys import KeyScope
 from service.monitoring.metrics import Metrics
 from service.monitoring.snapshot import Snapshot
+from service.monitoring.tracing import FLUSH_SECONDS, start_tracing
 from service.settings import Settings
 
 __all__ = ["StrictRefusal", "create_app"]
 
 ACKNOWLEDGE_SECONDS = 5.0
+# FastAPI's own would see half of the requests, and tell their queries.
+NO_TELEMETRY = dict.fromkeys(("auto_configure", "tracing", "metrics", "logs"), False)
 logger = logging.getLogger("diabolo")
 
 DESCRIPTION = """Autoencoders over HTTP. Start with `GET /v1/models`; `GET /v1/models/{name}/examples/0` gives a row to
@@ -88,6 +91,11 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
             asyncio.create_task(guard.watch(settings.poll_seconds)),
         ]
         publishing = asyncio.create_task(metrics.publish(own))
+        tracing = start_tracing()
+        if tracing is not None:
+            from service.api.spans import Spans
+
+            observer.trace(Spans(tracing.tracer))
         yield
         app.state.draining = True
         stopping.set()
@@ -100,6 +108,8 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
         publishing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await publishing
+        if tracing is not None:
+            await tracing.close(FLUSH_SECONDS)
 
     app = DirectApp(
         title="Diabolo",
@@ -110,6 +120,7 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
         servers=[{"url": "/"}],
         lifespan=lifespan,
         swagger_ui_parameters={"tryItOutEnabled": True},
+        telemetry=NO_TELEMETRY,
     )
     app.state.repository = repository
     app.state.administration = administration
@@ -152,7 +163,8 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     administrative = administration_router(repository, administration, bodies=bodies)
     app.include_router(administrative, dependencies=[admin], responses=failure_responses(*ADMIN_ERRORS))
     log = AccessLog(share=settings.log_share, slow_seconds=settings.log_slow_ms / 1000)
-    app.observe(Observer(metrics.traffic if settings.metrics else None, log))
+    observer = Observer(metrics.traffic if settings.metrics else None, log)
+    app.observe(observer)
     if settings.metrics:
         app.include_router(
             metrics_router(metrics, own),

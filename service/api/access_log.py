@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from service.engine.timeline import Spent
 
-__all__ = ["SERVED", "AccessLog", "Traced"]
+__all__ = ["QUIET", "SERVED", "AccessLog", "Traced", "served_fields"]
 
 SERVED = "served"
 """Where endpoints leave the bundle, the operation and the number of rows in the scope."""
@@ -72,6 +72,12 @@ def _fields(scope: Scope, method: str, route: str, status: int, seconds: float) 
         "http.response.status_code": status,
         "duration_s": round(seconds, 6),
     }
+    return fields | served_fields(scope)
+
+
+def served_fields(scope: Scope) -> dict[str, Any]:
+    """What is known of the request beside how it ended: the bundle, its operation, the refusal, the key's name."""
+    fields: dict[str, Any] = {}
     if (served := scope.get(SERVED)) is not None:
         model, operation, rows = served
         fields |= {"model": model.manifest.name, "model_version": model.manifest.version}

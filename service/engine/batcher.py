@@ -270,6 +270,7 @@ class Batcher:
         """`run`, whose failures are all plain exceptions: a future cannot carry StopIteration, and what is no Exception
         at all would end the loop."""
         started = self._clock()
+        self._passing.begins(started)
         try:
             return self._run(method, rows)
         except MemoryError:
@@ -277,7 +278,8 @@ class Batcher:
         except BaseException as error:
             raise RuntimeError(f"{method} failed with {type(error).__name__}") from error
         finally:
-            self._pass_seconds = self._passing.took(started, self._clock())
+            self._passing.end = ended = self._clock()
+            self._pass_seconds = ended - started
 
     def _observe(self, method: Method, rows: int) -> None:
         """The drain rate is known; and a program that has become slow leaves the event loop, until it no longer is."""

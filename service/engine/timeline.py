@@ -36,17 +36,14 @@ class Stage:
         self.end = monotonic()
         return self.end - (self.start or self.end)
 
-    def took(self, start: float, end: float) -> float:
-        """It was under way from `start` to `end`, and before that if it had begun already; the seconds between these
-        two."""
+    def begins(self, at: float) -> None:
+        """It begins at that time, if it has not begun before."""
         if self.start is None:
-            self.start = start
-        self.end = end
-        return end - start
+            self.start = at
 
     @property
     def seconds(self) -> float:
-        """None where it has not begun or not ended."""
+        """How long it took: nothing where it has not begun or not ended."""
         return 0.0 if self.start is None or self.end is None else self.end - self.start
 
 

@@ -23,7 +23,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for variable in [name for name in os.environ if name.startswith("DIABOLO_")]:
+        for variable in [name for name in os.environ if name.startswith(("DIABOLO_", "OTEL_"))]:
             patch.delenv(variable)
         yield
 

@@ -6,7 +6,8 @@ from service.engine.timeline import MOST, TIMELINE, Spent, Stage, Timeline
 def a_pass(timeline: Timeline, *, queued: Stage, start: float, end: float, rows: int = 1) -> Stage:
     passing = Stage("forward", rows=rows)
     timeline.leave_queue(queued, passing, start)
-    passing.took(start, end)
+    passing.begins(start)
+    passing.end = end
     return passing
 
 
@@ -32,14 +33,17 @@ def test_a_pass_that_is_shared_is_one_stage_and_counts_for_all() -> None:
     timelines = [Timeline(), Timeline()]
     for timeline in timelines:
         timeline.leave_queue(timeline.begin("queue", 10.0), passing, 11.0)
-    passing.took(11.5, 12.0)
+    passing.begins(11.5)
+    passing.end = 12.0
     assert [timeline.spent() for timeline in timelines] == [Spent(1, 0.5, 1, 2)] * 2
     assert timelines[0].stages[-1] is timelines[1].stages[-1]
 
 
 def test_a_pass_in_parts_lasts_from_the_first_to_the_last() -> None:
     passing = Stage("forward")
-    assert [passing.took(10, 11), passing.took(12, 15)] == [1, 3]
+    for start, end in ((10, 11), (12, 15)):
+        passing.begins(start)
+        passing.end = end
     assert passing.seconds == 5
 
 
