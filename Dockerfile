@@ -24,7 +24,7 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     DIABOLO_HOST=0.0.0.0 DIABOLO_PORT=8000 DIABOLO_MODELS_DIR=/models
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
-  CMD ["python3", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"DIABOLO_PORT\"]}/readyz', timeout=2)"]
+  CMD ["python3", "-m", "service.probe"]
 ENTRYPOINT ["diabolo"]
 CMD ["serve"]
 ARG REVISION=

@@ -56,6 +56,13 @@ def serve(
         except KeyFileDamaged as error:
             typer.echo(f"DIABOLO_API_KEYS_FILE: {settings.api_keys_file}: {error}", err=True)
             raise typer.Exit(1) from None
+    from service.tls import TlsUnusable, check_tls
+
+    try:
+        check_tls(settings)
+    except TlsUnusable as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
     from service.machine import allow_open_files, check_installed
 
     allow_open_files()

@@ -14,7 +14,8 @@ logger = logging.getLogger("diabolo")
 def announce(settings: Settings, port: int) -> None:
     """The address, its documentation and a call that works are printed; where logs are JSON, a line of that says it."""
     host = settings.host if settings.host not in {"0.0.0.0", "::"} else "127.0.0.1"
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "http" if settings.tls_certificate is None else "https"
+    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     names = [location.name for location in scan(settings.models_dir)]
     model = f"{address}/v1/models/{'fashion-vae' if 'fashion-vae' in names or not names else names[0]}"
     if settings.log_format == "json":

@@ -7,27 +7,15 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
+from service.listening import BACKLOG
 from service.worker_process import WorkerProcess
 
-__all__ = ["LOADING_SECONDS", "Balancer", "listen"]
+__all__ = ["LOADING_SECONDS", "Balancer"]
 
-BACKLOG = 2048
 ACCEPTS_AT_ONCE = 64
 SILENT_SECONDS = 1.0
 LOADING_SECONDS = 10.0
 logger = logging.getLogger("diabolo.supervisor")
-
-
-def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen on every address of `host` and do not block. Raises OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    listeners = [
-        socket.create_server(address[:2], family=family, backlog=BACKLOG)
-        for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found)
-    ]
-    for listener in listeners:
-        listener.setblocking(False)
-    return listeners
 
 
 class Balancer:

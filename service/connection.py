@@ -77,6 +77,9 @@ class Connection(HttpToolsProtocol):
     def _leave(self) -> None:
         if not self._is_answering:
             self.transport.close()
+            if not self.transport.get_write_buffer_size():
+                # Over TLS it would be for the client to agree, which may have forgotten this connection.
+                self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def attend(self, now: float, *, seconds: float) -> None:
         """What waits for its client at `now` is reminded of the time, or ended if it has waited for `seconds`."""

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,7 +16,9 @@ from fastapi import FastAPI
 from service.announcement import announce
 from service.app import create_app
 from service.connection import Connection
+from service.listening import BACKLOG, listen_or_exit
 from service.settings import Settings
+from service.tls import follow_certificate, tls_options
 
 __all__ = ["DrainingServer", "serve", "server_config"]
 
@@ -30,15 +33,13 @@ def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT: then not ready, `drain_delay` seconds later no new connections, what was accepted
     is answered within `drain_seconds`, and the process exits with 0. Exits with 3 when it cannot start."""
     app = create_app(settings)
-    DrainingServer(server_config(app, settings), app, settings).run()
+    DrainingServer(server_config(app, settings), app, settings).run(listen_or_exit(settings))
 
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """uvicorn's settings for the app."""
+    """uvicorn's settings for the app. Raises TlsUnusable."""
     return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
         http=Connection,
         ws="none",
@@ -47,6 +48,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=settings.drain_seconds + REPLY_SECONDS,
+        **tls_options(settings),
     )
 
 
@@ -63,6 +65,7 @@ class DrainingServer(uvicorn.Server):
         self._settings = settings
         self._signalled_at: float | None = None
         self._refusing: list[asyncio.Task[None]] = []
+        self._following: asyncio.Task[None] | None = None
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Called once, in a process of its own: that ends soon after the server has."""
@@ -87,6 +90,9 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn once nothing is accepted any more."""
         asyncio.get_running_loop().call_later(self._settings.drain_seconds, self._refuse_what_waits)
+        for server in self.servers:
+            server.close()
+        self.servers = []  # uvicorn would wait for those who have not finished a handshake
         try:
             await super().shutdown(sockets)
         finally:
@@ -119,7 +125,31 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn. The socket is open; the person who started the service knows where."""
-        await super().startup(sockets)
-        if self.started and self.servers:
-            announce(self._settings, self.servers[0].sockets[0].getsockname()[1])
+        """Called by uvicorn. The sockets are open; the person who started the service knows where."""
+        await super().startup([])  # uvicorn has no say in how long a handshake may take
+        if self.started and self.config.ssl is not None:
+            self._following = asyncio.create_task(follow_certificate(self._settings, self.config.ssl))
+        if self.started and sockets:
+            loop = asyncio.get_running_loop()
+            self.servers = [
+                await loop.create_server(self._protocol, sock=listener, backlog=BACKLOG, **self._tls)
+                for listener in sockets
+            ]
+            announce(self._settings, sockets[0].getsockname()[1])
+
+    @property
+    def _tls(self) -> dict[str, Any]:
+        """How connections are secured, for the event loop. A handshake may take as long as the head of a request."""
+        secured = {"ssl": self.config.ssl, "ssl_handshake_timeout": self._settings.receive_seconds}
+        return secured if self.config.ssl is not None else {}
+
+    def _protocol(self) -> asyncio.Protocol:
+        return Connection(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            lost=self._lost,
+        )
+
+    def _lost(self) -> None:
+        """A connection has ended."""

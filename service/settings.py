@@ -33,6 +33,16 @@ class Settings(BaseSettings):
     runtime: Literal["auto", "torchscript", "onnx"] = Field(
         "auto", description="auto, torchscript or onnx; auto takes onnx on the CPU for the bundles that have it"
     )
+    tls_certificate: Path | None = Field(
+        None, description="the certificate to serve HTTPS with, and those between it and its root (PEM); none: HTTP"
+    )
+    tls_key: Path | None = Field(None, description="the certificate's private key (PEM); none: it is in the same file")
+    tls_key_password_file: Path | None = Field(
+        None, description="the file whose first line opens the private key; none: the key is not encrypted"
+    )
+    tls_client_ca: Path | None = Field(
+        None, description="the authorities that clients must have a certificate of (PEM); none: they need none"
+    )
     workers: int = Field(0, ge=0, description="worker processes; 0: one for a GPU, else one for each core, at most 4")
     heartbeat_seconds: float = Field(
         30.0, gt=0, description="a worker process whose event loop stands still for so many seconds is replaced"
@@ -96,7 +106,11 @@ class Settings(BaseSettings):
     )
     log_slow_ms: float = Field(1000.0, gt=0, description="requests that take so many milliseconds are slow")
 
-    @field_validator("state_dir", "require_signature", "api_keys_file", "metrics_dir", mode="before")
+    @field_validator(
+        *("state_dir", "require_signature", "api_keys_file", "metrics_dir"),
+        *("tls_certificate", "tls_key", "tls_key_password_file", "tls_client_ca"),
+        mode="before",
+    )
     @classmethod
     def _none(cls, value: Any) -> Any:
         """Compose files pass on variables that are not set as empty ones; an empty path would be this folder."""
@@ -122,6 +136,8 @@ class Settings(BaseSettings):
     def _agrees(self) -> Self:
         if self.runtime == "onnx" and self.device.startswith("cuda"):
             raise ValueError("DIABOLO_RUNTIME=onnx runs on the CPU alone: use auto, or DIABOLO_DEVICE=cpu")
+        if not self.tls_certificate and (self.tls_key or self.tls_key_password_file or self.tls_client_ca):
+            raise ValueError("DIABOLO_TLS_KEY and what else there is for TLS need DIABOLO_TLS_CERTIFICATE")
         if self.max_body_bytes > self.max_bodies_bytes:
             raise ValueError("DIABOLO_MAX_BODY_BYTES must not exceed DIABOLO_MAX_BODIES_BYTES")
         if self.max_rows > self.max_pending_rows:

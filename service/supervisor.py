@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from service.announcement import announce
-from service.balancer import Balancer, listen
+from service.balancer import Balancer
 from service.channel import DRAIN, READY, open_channel
+from service.listening import STARTUP_FAILURE, listen_or_exit
 from service.machine import may_use_gpu
 from service.monitoring.shared import clear, ended
 from service.settings import Settings
@@ -26,7 +27,6 @@ from service.worker_process import WorkerProcess
 
 __all__ = ["Supervisor", "next_pause", "supervise", "worker_count"]
 
-STARTUP_FAILURE = 3  # uvicorn's, so that one worker and several end alike
 MOST_WORKERS = 4
 LATE_SECONDS = 5
 TOGETHER_SECONDS = 10.0
@@ -39,11 +39,7 @@ def supervise(settings: Settings, workers: int, *, command: Sequence[str] = WORK
     """Serves by so many workers until SIGTERM or SIGINT: then all are not ready, `drain_delay` seconds later no
     connection is accepted, what was accepted is answered within `drain_seconds`, and the process exits with 0. Exits
     with 3 when it cannot start."""
-    try:
-        listeners = listen(settings.host, settings.port)
-    except OSError as error:
-        logger.error("cannot listen on %s port %d: %s", settings.host, settings.port, (error.strerror or "").lower())
-        raise SystemExit(STARTUP_FAILURE) from None
+    listeners = listen_or_exit(settings)
     with _metrics_shared(settings) as settings:
         raise SystemExit(asyncio.run(Supervisor(settings, listeners, workers=workers, command=command).run()))
 

@@ -13,13 +13,15 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.channel import CONNECTION, MESSAGE_BYTES, READY, Report
-from service.connection import Connection
+from service.listening import STARTUP_FAILURE
 from service.logs import configure_logs
 from service.server import DrainingServer, server_config
 from service.settings import Settings
+from service.tls import TlsUnusable
 
 __all__ = ["Worker", "main"]
 
+HANDSHAKE_SECONDS = 0.5
 logger = logging.getLogger("diabolo.worker")
 
 
@@ -32,7 +34,12 @@ def main() -> None:
     app = create_app(settings)
     app.state.repository.held = True
     app.state.metrics.share(settings.metrics_dir)
-    Worker(server_config(app, settings), app, settings, channel=channel).run(sockets=[])
+    try:
+        config = server_config(app, settings)
+    except TlsUnusable as error:  # the files have changed since the supervisor looked at them
+        logger.error("%s", error)
+        sys.exit(STARTUP_FAILURE)
+    Worker(config, app, settings, channel=channel).run(sockets=[])
 
 
 class Worker(DrainingServer):
@@ -89,6 +96,7 @@ class Worker(DrainingServer):
                 self._ended = not message
         if self._ended:
             asyncio.get_running_loop().remove_reader(self._channel)
+            asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self._give_up)
         self._report()  # before a byte of the new connections is read: whoever did not report has read nothing
 
     def _take(self, descriptors: list[int]) -> None:
@@ -104,16 +112,16 @@ class Worker(DrainingServer):
     async def _connect(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection, **self._tls)
         except OSError as error:
-            logger.debug("a client had gone before it was served: %s", error)
+            logger.debug("a client had gone, or was refused, before it was served: %s", error)
             connection.close()
             self._lost()
 
-    def _protocol(self) -> asyncio.Protocol:
-        return Connection(
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, lost=self._lost
-        )
+    def _give_up(self) -> None:
+        """Who has not finished a handshake by now is not waited for."""
+        for task in self._connecting:
+            task.cancel()
 
     def _lost(self) -> None:
         self._closed += 1

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -58,7 +59,7 @@ def serving(models_dir: Path, **settings: str) -> Iterator[Server]:
             line = process.stdout.readline()
             assert line, "the server ended before it said where it is"
             announcement += line
-        found = re.search(r"http://\S+", announcement)
+        found = re.search(r"https?://\S+", announcement)
         assert found is not None
         yield Server(process, found.group(), announcement)
     finally:
@@ -69,11 +70,11 @@ def serving(models_dir: Path, **settings: str) -> Iterator[Server]:
             process.stdout.close()
 
 
-def wait_until_ready(address: str, *, model: str | None = None) -> None:
-    """Returns when the server is ready and serves `model`, if one is named."""
+def wait_until_ready(address: str, *, model: str | None = None, trust: ssl.SSLContext | bool = True) -> None:
+    """Returns when the server is ready and serves `model`, if one is named; over HTTPS to those who `trust` it."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        state = httpx.get(f"{address}/readyz")
+        state = httpx.get(f"{address}/readyz", verify=trust)
         if state.status_code == 200 and (model is None or model in str(state.json()["serving"])):
             return
         time.sleep(0.05)

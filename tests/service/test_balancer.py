@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from service.balancer import LOADING_SECONDS, Balancer, listen
+from service.balancer import LOADING_SECONDS, Balancer
 from service.channel import CONNECTION, READY, Report, open_channel
+from service.listening import listen
 from service.settings import Settings
 from service.supervisor import Supervisor
 from service.worker_process import WorkerProcess

@@ -44,6 +44,10 @@ def test_the_names_are_pinned_because_deployments_depend_on_them() -> None:
         "stall_seconds",
         "state_dir",
         "strict",
+        "tls_certificate",
+        "tls_client_ca",
+        "tls_key",
+        "tls_key_password_file",
         "workers",
     }
 
@@ -79,7 +83,7 @@ def test_every_setting_has_a_description_and_is_read_from_its_variable(monkeypat
     assert (settings.port, settings.poll_seconds, settings.device) == (17, 17, "cuda:3")
 
 
-@pytest.mark.parametrize("name", ["state_dir", "api_keys_file", "require_signature"])
+@pytest.mark.parametrize("name", ["state_dir", "api_keys_file", "require_signature", "tls_certificate"])
 def test_an_empty_path_is_none(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(f"DIABOLO_{name.upper()}", "")
     assert getattr(Settings(), name) is None
@@ -182,6 +186,12 @@ def test_a_body_that_is_allowed_must_fit_into_what_is_held_at_a_time() -> None:
     assert Settings(max_body_bytes=10, max_bodies_bytes=10).max_bodies_bytes == 10
     with pytest.raises(ValidationError, match="DIABOLO_MAX_BODY_BYTES must not exceed DIABOLO_MAX_BODIES_BYTES"):
         Settings(max_body_bytes=11, max_bodies_bytes=10)
+
+
+def test_a_key_without_its_certificate_is_refused() -> None:
+    for name in ("tls_key", "tls_key_password_file", "tls_client_ca"):
+        with pytest.raises(ValidationError, match="need DIABOLO_TLS_CERTIFICATE"):
+            Settings(**{name: "x.pem"})  # type: ignore[arg-type]  # as from the environment
 
 
 def test_settings_never_change() -> None:

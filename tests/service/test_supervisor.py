@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service import machine, supervisor
-from service.balancer import listen
+from service.listening import listen
 from service.settings import Settings
 from service.supervisor import Supervisor, next_pause, worker_count
 
