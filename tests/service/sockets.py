@@ -31,6 +31,9 @@ async def serving_connections(app: FastAPI) -> AsyncIterator[tuple[int, uvicorn.
     """The same, and the server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         _limit_buffers(listener)
+        # As uvloop does: asyncio forgets it for listeners that do not name their protocol, and the second half of each
+        # answer then waits 40 ms for the client to acknowledge the first.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         config = uvicorn.Config(app, lifespan="off", http=Connection, log_config=None, timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve([listener]))
