@@ -90,9 +90,6 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn once nothing is accepted any more."""
         asyncio.get_running_loop().call_later(self._settings.drain_seconds, self._refuse_what_waits)
-        for server in self.servers:
-            server.close()
-        self.servers = []  # uvicorn would wait for those who have not finished a handshake
         try:
             await super().shutdown(sockets)
         finally:
