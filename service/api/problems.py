@@ -3,7 +3,9 @@ internal gets into either."""
 
 import html
 import logging
+import random
 from collections.abc import Callable
+from functools import partial
 from inspect import cleandoc
 from typing import Any
 from urllib.parse import quote
@@ -123,7 +125,7 @@ def handle_problems(app: FastAPI) -> None:
 
 def problem_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     """These errors as OpenAPI responses, with an example of each."""
-    return _responses(errors, Problem, MEDIA_TYPE, problem_document)
+    return _responses(errors, Problem, MEDIA_TYPE, partial(problem_document, draw=lambda: 0.0))
 
 
 def failure_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
@@ -162,9 +164,14 @@ async def problem_page(slug: str) -> Response:
 
 
 def problem_document(
-    error: ServiceError, *, instance: str = "/v1/models/pumps", request_id: str = "0f8fad5b"
+    error: ServiceError,
+    *,
+    instance: str = "/v1/models/pumps",
+    request_id: str = "0f8fad5b",
+    draw: Callable[[], float] = random.random,
 ) -> dict[str, Any]:
-    """The refusal as RFC 9457 has it."""
+    """The refusal as RFC 9457 has it. Who is to come again is told when, in whole seconds: at the error's own time or
+    up to once as much later, by `draw` in [0, 1). So not all who were refused together come back together."""
     document: dict[str, Any] = {
         "type": f"/problems/{error.slug}",
         "title": error.title,
@@ -176,7 +183,8 @@ def problem_document(
     if error.faults:
         document["errors"] = [fault._asdict() for fault in error.faults]
     if error.status in TO_BE_RETRIED:
-        document["retry_after_s"] = error.retry_after or 1
+        seconds = error.retry_after or 1
+        document["retry_after_s"] = seconds + int(draw() * (seconds + 1))
     return document
 
 

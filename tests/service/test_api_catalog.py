@@ -191,7 +191,7 @@ async def test_until_the_first_scan_is_done_the_service_lives_but_is_not_ready(r
         assert (await client.get("/livez")).status_code == 200
         assert (await client.get("/v1/models")).json() == {"models": [], "refused": [], "unloaded": []}
         loading = await client.get("/v1/models/tiny")
-        assert (loading.status_code, loading.headers["retry-after"]) == (503, "1")
+        assert loading.status_code == 503
         gate.set()
         while not app.state.repository.scanned:
             await asyncio.sleep(0.001)

@@ -174,11 +174,11 @@ async def test_a_key_over_its_rate_is_429_until_the_bucket_has_a_token(guarded: 
     statuses = [(await guarded.post("tiny/encode", json=BODY, headers=slow)).status_code for _ in range(3)]
     assert statuses == [200, 200, 429]
     problem = assert_problem(await guarded.post("tiny/encode", json=BODY, headers=slow), RateLimited)
-    assert problem["retry_after_s"] in {1, 2}
+    assert problem["retry_after_s"] in {1, 2, 3, 4}
     assert (await guarded.get("/v1/models", headers=slow)).status_code == 429, "it is one bucket for all paths"
     limited = await guarded.client.post("/v2/models/tiny/infer", headers=slow)
     assert (limited.status_code, list(limited.json())) == (429, ["error"])
-    assert limited.headers["retry-after"] in {"1", "2"}
+    assert limited.headers["retry-after"] in {"1", "2", "3", "4"}
     assert_valid(guarded.app.openapi(), "v2_infer", limited)
     assert (await guarded.post("tiny/encode", json=BODY, headers={"X-API-Key": "diabolo_infer"})).status_code == 200
 

@@ -180,7 +180,7 @@ async def test_a_large_body_is_held_until_its_request_is_answered_and_keeps_out_
     for path in ("models/tiny/infer", "repository/index"):
         refused = await served.client.post(f"/v2/{path}", content=padded(3 * SMALL_BYTES))
         assert (refused.status_code, list(refused.json())) == (503, ["error"])
-        assert refused.headers["retry-after"] == "1"
+        assert refused.headers["retry-after"] in {"1", "2"}
     small = asyncio.create_task(served.post("tiny/encode", content=BODY))
     while served.repository.get("tiny").batcher.pending_rows < 2 * len(ROWS):
         await asyncio.sleep(0)
