@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from bundle.read import Bundle
     from service.engine.desired import StateFile
 
 __all__ = ["app"]
@@ -23,6 +24,10 @@ Runtime = Annotated[
     Literal["auto", "torchscript", "onnx"], typer.Option(envvar="DIABOLO_RUNTIME", help="As for the service.")
 ]
 Device = Annotated[str, typer.Option(envvar="DIABOLO_DEVICE", help="As for the service.")]
+Signature = Annotated[
+    Path | None,
+    typer.Option("--require-signature", envvar="DIABOLO_REQUIRE_SIGNATURE", help="As for the service."),
+]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait until all workers have acknowledged.")]
 ASK_SECONDS = 0.05
 
@@ -62,12 +67,13 @@ def pin(
     models_dir: ModelsDir = Path("models"),
     runtime: Runtime = "auto",
     device: Device = "auto",
+    require_signature: Signature = None,
     wait: Wait = 10,
 ) -> None:
     """Let a version answer, whatever is published later. It is proven first. So one rolls back."""
     with _said(" pin"):
         state = _state(state_dir)
-        _prove(models_dir, name, [version], runtime=runtime, device=device)
+        _prove(models_dir, name, [version], runtime=runtime, device=device, signed_by=require_signature)
         desired = state.change(name, lambda wish: wish.pin(version))
         _report(state, name, desired.revision, done=f"version {version} is pinned", wait=wait)
 
@@ -89,6 +95,7 @@ def load(
     models_dir: ModelsDir = Path("models"),
     runtime: Runtime = "auto",
     device: Device = "auto",
+    require_signature: Signature = None,
     wait: Wait = 10,
 ) -> None:
     """Serve a bundle again that was unloaded. If a version is pinned, it stays so."""
@@ -96,7 +103,7 @@ def load(
         state = _state(state_dir)
         pinned = state.read().of(name).pinned
         versions = [pinned] if pinned else _versions(models_dir, name)[::-1]
-        _prove(models_dir, name, versions, runtime=runtime, device=device)
+        _prove(models_dir, name, versions, runtime=runtime, device=device, signed_by=require_signature)
         desired = state.change(name, lambda wish: wish.load())
         _report(state, name, desired.revision, done="it is loaded", wait=wait)
 
@@ -156,13 +163,29 @@ def _known(state: "StateFile", models_dir: Path, name: str) -> None:
         _versions(models_dir, name)
 
 
-def _prove(models_dir: Path, name: str, versions: list[int], *, runtime: Runtime, device: str) -> None:
+def _reader(signed_by: Path | None) -> "Callable[[Path], Bundle]":
+    """What reads bundles as a service does that requires signatures by this key. Raises _Impossible."""
+    from bundle.read import read_bundle
+
+    if signed_by is None:
+        return read_bundle
+    from service.engine.signatures import KeyUnusable, require_signature
+
+    try:
+        return partial(read_bundle, check_signature=require_signature(signed_by))
+    except KeyUnusable as error:
+        raise _Impossible(str(error)) from None
+
+
+def _prove(
+    models_dir: Path, name: str, versions: list[int], *, runtime: Runtime, device: str, signed_by: Path | None
+) -> None:
     """One of the versions can be served, for all that can be told here. Raises _Impossible."""
     from bundle.errors import BundleError
-    from bundle.read import read_bundle
     from service.engine.loaded import prove
     from service.engine.runtimes.selection import runtime_opener
 
+    read = _reader(signed_by)
     there = _versions(models_dir, name)
     reasons = []
     for version in versions:
@@ -170,7 +193,7 @@ def _prove(models_dir: Path, name: str, versions: list[int], *, runtime: Runtime
             raise _Impossible(f"{name} has no version {version}; it has {', '.join(map(str, there))}")
         folder = models_dir.resolve() / name / str(version)
         try:
-            prove(partial(read_bundle, folder), runtime_opener(runtime, device=device))
+            prove(partial(read, folder), runtime_opener(runtime, device=device))
         except BundleError as error:
             reasons.append(f"version {version}: {error.reason}: {error}")
         except ModuleNotFoundError:

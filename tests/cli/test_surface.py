@@ -21,9 +21,9 @@ SURFACE = {
     "keys list": "--keys-file",
     "keys remove": "--keys-file NAME",
     "models": "--models-dir --state-dir",
-    "models pin": "--device --models-dir --runtime --state-dir --wait NAME VERSION",
+    "models pin": "--device --models-dir --require-signature --runtime --state-dir --wait NAME VERSION",
     "models unpin": "--models-dir --state-dir --wait NAME",
-    "models load": "--device --models-dir --runtime --state-dir --wait NAME",
+    "models load": "--device --models-dir --require-signature --runtime --state-dir --wait NAME",
     "models unload": "--models-dir --state-dir --wait NAME",
 }
 

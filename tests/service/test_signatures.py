@@ -24,10 +24,14 @@ from bundle.golden import Golden
 from bundle.read import read_bundle
 from cli.main import EXTRAS, app
 from service.app import create_app
+from service.engine.desired import STATE_FILE
+from service.engine.runtimes import selection
 from service.engine.signatures import KeyUnusable, require_signature, sign
 from service.settings import Settings
 from tests.bundle_factory import forge, publish, rewrite_manifest, run
+from tests.key_files import KEY, write_keys
 from tests.service.programs import FakeRuntime
+from tests.service.serving import serving
 
 
 def save(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, path: Path, *, password: str | None = None) -> Path:
@@ -225,6 +229,51 @@ def test_the_commands_sign_and_verify(folder: Path, key: Path) -> None:
     )
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
     assert diabolo("verify", "--no-replay", "--require-signature", key, folder)[0] == 1
+
+
+def administered(root: Path, *arguments: object, **options: object) -> tuple[int, str]:
+    named = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
+    return diabolo("models", *arguments, "--models-dir", root, "--state-dir", root.parent, *named)
+
+
+@pytest.mark.parametrize("arguments", [("pin", "tiny", 1), ("load", "tiny")], ids=["pin", "load"])
+def test_the_command_does_not_want_what_the_service_would_refuse(
+    folder: Path, key: Path, arguments: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "runtime_opener", lambda *_, **__: lambda _: FakeRuntime(run))
+    root, public = folder.parents[1], key.with_suffix(".pub")
+    reason = "tiny cannot be served; version 1: signature-missing: the bundle is not signed: it has no model.sig"
+    refused = (1, f"diabolo models {arguments[0]}: {reason}\n")
+    assert administered(root, *arguments, require_signature=public) == refused
+    monkeypatch.setenv("DIABOLO_REQUIRE_SIGNATURE", str(public))
+    assert administered(root, *arguments) == refused
+    assert not (root.parent / STATE_FILE).exists()
+    monkeypatch.setenv("DIABOLO_REQUIRE_SIGNATURE", str(key))
+    code, said = administered(root, *arguments)
+    assert code == 1
+    assert said.startswith(f"diabolo models {arguments[0]}: {key} is no public key of an elliptic curve")
+    signed(folder, key)
+    assert administered(root, *arguments, require_signature=public)[0] == 0
+
+
+async def test_a_version_without_its_signature_is_not_pinned_over_http_and_the_other_answers_on(
+    tmp_path: Path, key: Path
+) -> None:
+    root, state = tmp_path / "models", tmp_path / "state"
+    state.mkdir()
+    publish(root, version=1)
+    signed(publish(root, version=2), key)
+    admin = write_keys(tmp_path / "keys.json")
+    public = key.with_suffix(".pub")
+    async with serving(root, require_signature=public, state_dir=state, api_keys_file=admin) as served:
+        fields = {"X-API-Key": KEY}
+        body = {"parameters": {"version": "1"}}
+        refused = await served.client.post("/v2/repository/models/tiny/load", json=body, headers=fields)
+        assert refused.status_code == 409
+        assert "version 1: signature-missing: the bundle is not signed" in refused.json()["error"]
+        assert not (state / STATE_FILE).exists()
+        answer = await served.get("/v1/models/tiny", headers=fields)
+        assert answer.json()["version"] == 2
 
 
 def test_a_key_with_a_password_signs(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
