@@ -264,7 +264,7 @@ def _check_rows(field: str, count: int, max_rows: int) -> None:
 
 def _seed(value: object, pointer: str) -> int:
     """One seed, bare or in a list of one."""
-    seed = value[0] if isinstance(value, list) and len(value) == 1 else value
+    seed = schemas.whole(value[0] if isinstance(value, list) and len(value) == 1 else value)
     if type(seed) is not int or not 0 <= seed <= operations.MAX_SEED:
         fault = Fault(f"an integer from 0 to {operations.MAX_SEED} belongs here", pointer)
         raise InvalidContent("start and end must be seeds", faults=[fault])

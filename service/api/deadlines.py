@@ -18,7 +18,7 @@ PARAMETER: dict[str, Any] = {
     "name": "Request-Timeout-Ms",
     "in": "header",
     "description": "the milliseconds after which nobody wants the answer any more",
-    "schema": {"type": "integer", "minimum": 1},
+    "schema": {"type": "integer", "minimum": 1, "maximum": 10**DIGITS - 1},
 }
 
 

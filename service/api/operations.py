@@ -51,6 +51,8 @@ from service.settings import Settings
 
 __all__ = ["operations_router"]
 
+PLAIN = {"type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+
 
 def operations_router(
     repository: Repository, settings: Settings, *, bodies: Bodies, stopping: asyncio.Event
@@ -189,7 +191,7 @@ def _query_schema(adapter: Adapter[Any]) -> list[dict[str, Any]]:
                 "name": name,
                 "in": "query",
                 "description": f"only beside a body that is no JSON: {schema['description']}",
-                "schema": {key: value for key, value in plain.items() if key == "type" or "imum" in key},
+                "schema": {key: value for key, value in plain.items() if key in PLAIN},
             }
         )
     return parameters

@@ -5,7 +5,7 @@ Tensors are declared here and converted by the codecs: pydantic would take ten t
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 
 from service.operations import DEFAULT_ALPHA, MAX_FLOAT32, MAX_SEED
 
@@ -27,6 +27,7 @@ __all__ = [
     "ReconstructRequest",
     "SampleAnswer",
     "SampleRequest",
+    "whole",
 ]
 
 
@@ -34,35 +35,50 @@ def _array(description: str, items: dict[str, Any]) -> WithJsonSchema:
     return WithJsonSchema({"type": "array", "items": items, "description": description})
 
 
+def whole(value: object) -> object:
+    """The value, as an integer where it is one: to JSON, 2.0 is, and some languages write it so."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 _NUMBER = {"type": "number"}
-_NESTED = {"anyOf": [{"type": "array", "items": {}}, _NUMBER]}
-_BY_NAME = {"type": "object", "additionalProperties": _NUMBER}
-_ROWS = (
-    "rows, each flat or nested as height x width [x channels], or an object by feature name where features have names"
-)
-_INPUTS = {"anyOf": [*_NESTED["anyOf"], _BY_NAME]}
-Rows = Annotated[Any, _array(_ROWS, _INPUTS)]
-CodeRows = Annotated[Any, _array("codes, one row each", _NESTED)]
+_FLOAT32 = {"type": "number", "minimum": -MAX_FLOAT32, "maximum": MAX_FLOAT32}
+_NESTED: dict[str, Any] = {"anyOf": [{"type": "array", "items": {}, "minItems": 1}, _FLOAT32]}
+_BY_NAME = {"type": "object", "additionalProperties": _FLOAT32, "minProperties": 1}
+_INPUTS: dict[str, Any] = {"anyOf": [*_NESTED["anyOf"], _BY_NAME]}
+_SEED = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
+Rows = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "array", "items": _INPUTS, "minItems": 1}, _BY_NAME],
+            "description": "rows, or one row by itself; each flat or nested as height x width [x channels], or an "
+            "object by feature name where features have names",
+        }
+    ),
+]
+CodeRows = Annotated[
+    Any,
+    WithJsonSchema(
+        {"type": "array", "items": _NESTED, "minItems": 1, "description": "codes, one row each, or one by itself"}
+    ),
+]
 End = Annotated[
     Any,
     WithJsonSchema(
         {
-            "anyOf": [
-                {"type": "array", "items": _INPUTS},
-                _BY_NAME,
-                {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
-            ],
+            "anyOf": [{"type": "array", "items": _INPUTS, "minItems": 1}, _BY_NAME, _SEED],
             "description": "one row, or a list of one: an input, a code, or a seed, as `space` says",
         }
     ),
 ]
+Integer = Annotated[int, BeforeValidator(whole)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(whole)]
+Alpha = Annotated[float, WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1})]
 Matrix = Annotated[Any, _array("float32 rows", {"type": "array", "items": _NUMBER})]
 Vector = Annotated[Any, _array("one number per row", _NUMBER)]
 Decimals = Annotated[
-    int | None,
+    Annotated[int, Field(ge=0, le=8), BeforeValidator(whole)] | None,
     Field(
-        ge=0,
-        le=8,
         description="round the numbers of a JSON answer to so many decimals; without it they are exact, every float32",
     ),
 ]
@@ -70,6 +86,10 @@ Decimals = Annotated[
 # The examples are for an imagined bundle with rows of four values and codes of two.
 _ROW: list[JsonValue] = [0.0, 0.25, 0.5, 1.0]
 _CODE: list[JsonValue] = [0.8125, -1.375]
+_BOTH: dict[str, JsonValue] = {
+    "properties": {"alpha": {"type": "number"}, "threshold": {"type": "number"}},
+    "required": ["alpha", "threshold"],
+}
 _IDENTITY: dict[str, JsonValue] = {
     "model": "pumps",
     "version": 1,
@@ -120,9 +140,9 @@ class DenoiseRequest(OperationRequest):
 class AnomalyScoreRequest(OperationRequest):
     """Inputs to score, and what counts as an anomaly."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": [_ROW], "alpha": 0.05}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": [_ROW], "alpha": 0.05}], "not": _BOTH})
     inputs: Rows
-    alpha: float | None = Field(
+    alpha: Alpha | None = Field(
         None,
         description=f"flag rows whose p-value is at most this: the share of normal rows that may be flagged. "
         f"Without alpha and threshold: {DEFAULT_ALPHA}. In [1/(n + 1), 1), n the calibration size",
@@ -147,13 +167,9 @@ class SampleRequest(OperationRequest):
     """How many rows to draw, and from which seed."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"count": 2, "seed": 7}]})
-    count: int = Field(ge=1, description="rows to draw")
-    seed: int | None = Field(
-        None, ge=0, le=MAX_SEED, description="any seed gives the same rows for ever; none draws one"
-    )
-    offset: int = Field(
-        0, ge=0, le=MAX_SEED, description="the number of the first row: row i depends on offset + i alone"
-    )
+    count: Integer = Field(ge=1, description="rows to draw")
+    seed: Seed | None = Field(None, description="any seed gives the same rows for ever; none draws one")
+    offset: Seed = Field(0, description="the number of the first row: row i depends on offset + i alone")
     temperature: float = Field(1, ge=0, le=100, description="the standard deviation of the noise")
     decimals: Decimals = None
 
@@ -167,7 +183,7 @@ class InterpolateRequest(OperationRequest):
     space: Literal["inputs", "latents", "seeds"] = Field("inputs", description="what start and end are")
     start: End
     end: End
-    steps: int = Field(ge=2, description="rows to answer, both ends included")
+    steps: Integer = Field(ge=2, description="rows to answer, both ends included")
     method: Literal["linear", "slerp"] = Field("linear", description="a straight path, or along an arc")
     decimals: Decimals = None
 

@@ -54,7 +54,7 @@ async def test_the_lines_of_a_stream_are_rounded(served: Served) -> None:
     assert response.text.startswith('{"index":0,"output":[0.12,0.33,0.12,0.33],"error":0.06}\n')
 
 
-@pytest.mark.parametrize("decimals", [-1, 9, 1.5, 2.0, "2", True, [2]])
+@pytest.mark.parametrize("decimals", [-1, 9, 1.5, "2", True, [2]])
 async def test_other_decimals_are_refused(served: Served, decimals: object) -> None:
     response = await served.post("tiny/encode", json={"inputs": [ROW], "decimals": decimals})
     problem = assert_problem(response, InvalidContent)

@@ -10,6 +10,7 @@ from service.api.openapi import json_body
 from service.api.posted import Posted
 from service.api.problems import failure_responses
 from service.api.requests import load_json, validate
+from service.api.schemas import whole
 from service.api.v2.schemas import (
     IndexEntry,
     IndexRequest,
@@ -19,6 +20,7 @@ from service.api.v2.schemas import (
     RepositoryAnswer,
     UnloadRequest,
 )
+from service.codecs.pointers import escape
 from service.engine.administration import Administration, Outcome
 from service.engine.repository import Repository
 from service.errors import (
@@ -119,12 +121,7 @@ def administration_router(repository: Repository, administration: Administration
     async def unload(request: Request, name: str) -> Response:
         """What was accepted is answered first. A bundle that is unloaded is not found (404) until it is loaded again,
         also after a restart. Needs `DIABOLO_STATE_DIR`."""
-        for parameter in await parameters_of(request, UnloadRequest):
-            if parameter != "unload_dependents":
-                raise InvalidContent(
-                    "unload takes all versions of the name out of memory; to take out one, remove its folder",
-                    faults=[Fault("unknown parameter; the only one is unload_dependents", f"#/parameters/{parameter}")],
-                )
+        _check_unload(await parameters_of(request, UnloadRequest))
         return _answer(name, await administration.unload(name), repository)
 
     return router
@@ -140,19 +137,38 @@ async def _content_of(request: Request, bodies: Bodies) -> bytes:
 
 def _version(parameters: Parameters) -> str | None:
     """The version that is asked for. Raises InvalidContent."""
-    for parameter, value in parameters.items():
+    for parameter in parameters:
         if parameter != "version":
             raise InvalidContent(
                 "bundles carry their own configuration: load takes none",
-                faults=[Fault("unknown parameter; the only one is version", f"#/parameters/{parameter}")],
+                faults=[Fault("unknown parameter; the only one is version", f"#/parameters/{escape(parameter)}")],
             )
-        if isinstance(value, bool) or not (value == NEWEST or VERSION.fullmatch(str(value))):
+    value = whole(parameters.get("version"))
+    if value is None:
+        return None
+    if isinstance(value, bool) or not (value == NEWEST or VERSION.fullmatch(str(value))):
+        raise InvalidContent(
+            "no such version can be",
+            faults=[Fault(f'a version is a whole number such as "2", or "{NEWEST}"', "#/parameters/version")],
+        )
+    return str(value)
+
+
+def _check_unload(parameters: Parameters) -> None:
+    """Raises InvalidContent."""
+    for parameter, value in parameters.items():
+        if parameter != "unload_dependents":
             raise InvalidContent(
-                "no such version can be",
-                faults=[Fault(f'a version is a whole number such as "2", or "{NEWEST}"', "#/parameters/version")],
+                "unload takes all versions of the name out of memory; to take out one, remove its folder",
+                faults=[
+                    Fault("unknown parameter; the only one is unload_dependents", f"#/parameters/{escape(parameter)}")
+                ],
             )
-        return str(value)
-    return None
+        if not isinstance(value, bool):
+            raise InvalidContent(
+                "unload_dependents is true or false",
+                faults=[Fault("true or false belongs here", "#/parameters/unload_dependents")],
+            )
 
 
 def _answer(name: str, outcome: Outcome, repository: Repository) -> Response:

@@ -1,8 +1,11 @@
 """The documents of the Open Inference Protocol, version 2, as they stand on the wire."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from service.api.schemas import whole
+from service.operations import MAX_FLOAT32
 
 __all__ = [
     "Failure",
@@ -10,6 +13,7 @@ __all__ = [
     "IndexRequest",
     "InferAnswer",
     "InferRequest",
+    "InputTensor",
     "LoadRequest",
     "Metadata",
     "ModelReady",
@@ -29,6 +33,33 @@ Parameters = dict[str, str | int | float | bool]
 Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
 ]
+NO_NUMBERS = ("BOOL", "BYTES")
+OutputName = Literal["reconstruction", "latent", "denoised", "score", "p_value", "is_anomaly", "anomaly_map"]
+
+
+def _parameters(*, others: bool = True, one_of: tuple[str, ...] = (), **known: dict[str, Any]) -> WithJsonSchema:
+    """Parameters of which these are known, not all of `one_of` are there, and `others` are taken without meaning."""
+    scalar = {"anyOf": [{"type": kind} for kind in ("string", "number", "boolean")]}
+    schema = {"type": "object", "properties": known, "additionalProperties": scalar if others else False}
+    return WithJsonSchema({**schema, "not": {"required": list(one_of)}} if one_of else schema)
+
+
+VERSION = {
+    "anyOf": [
+        {"type": "string", "pattern": "^(newest|[1-9][0-9]{0,17})$"},
+        {"type": "integer", "minimum": 1, "maximum": 10**18 - 1},
+    ]
+}
+InferParameters = Annotated[
+    Parameters,
+    _parameters(
+        one_of=("alpha", "threshold"),
+        operation={"enum": ["encode", "reconstruct", "denoise", "anomaly_score"], "default": "reconstruct"},
+        alpha={"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        threshold={"type": "number", "minimum": -MAX_FLOAT32, "maximum": MAX_FLOAT32},
+        binary_data_output={"type": "boolean", "default": False},
+    ),
+]
 
 
 class Tensor(BaseModel):
@@ -37,18 +68,35 @@ class Tensor(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
     name: str = Field(examples=["input"])
-    shape: list[int] = Field(examples=[[1, 4]])
+    shape: list[Annotated[int, BeforeValidator(whole)]] = Field(examples=[[1, 4]])
     datatype: Datatype = Field(examples=["FP32"])
-    parameters: Parameters = Field(default_factory=dict)
+    parameters: Annotated[Parameters, _parameters(binary_data_size={"type": "integer", "minimum": 0})] = Field(
+        default_factory=dict
+    )
     data: list[Any] | None = None
+
+
+class InputTensor(Tensor):
+    """The rows, in `data`, flat or nested, or after the JSON where `parameters.binary_data_size` says how many bytes
+    they are. FP16 has no form in JSON."""
+
+    name: Annotated[str, WithJsonSchema({"const": "input", "type": "string"})]
+    shape: Annotated[
+        list[Annotated[int, BeforeValidator(whole)]],
+        WithJsonSchema({"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1}),
+    ] = Field(description="[rows, values of a row], or the shape of the image that a row is in place of the latter")
+    datatype: Annotated[
+        Datatype,
+        WithJsonSchema({"type": "string", "enum": [kind for kind in get_args(Datatype) if kind not in NO_NUMBERS]}),
+    ]
 
 
 class RequestedOutput(BaseModel):
     """An output that is wanted. `parameters.binary_data` asks for it after the JSON instead of in it."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-    name: str
-    parameters: Parameters = Field(default_factory=dict)
+    name: Annotated[str, WithJsonSchema({"type": "string", "enum": get_args(OutputName)})]
+    parameters: Annotated[Parameters, _parameters(binary_data={"type": "boolean"})] = Field(default_factory=dict)
 
 
 class InferRequest(BaseModel):
@@ -73,8 +121,8 @@ class InferRequest(BaseModel):
     id: str | None = None
     model_name: str | None = Field(None, description="as in the path, if it is given; KServe's client gives it")
     model_version: str | None = Field(None, description="as in the path, if it is given")
-    parameters: Parameters = Field(default_factory=dict)
-    inputs: list[Tensor] = Field(min_length=1, max_length=1)
+    parameters: InferParameters = Field(default_factory=dict)
+    inputs: list[InputTensor] = Field(min_length=1, max_length=1)
     outputs: list[RequestedOutput] | None = Field(None, min_length=1)
 
 
@@ -193,7 +241,7 @@ class LoadRequest(BaseModel):
     model_config = ConfigDict(
         strict=True, extra="forbid", json_schema_extra={"examples": [{"parameters": {"version": "1"}}]}
     )
-    parameters: Parameters = Field(default_factory=dict)
+    parameters: Annotated[Parameters, _parameters(others=False, version=VERSION)] = Field(default_factory=dict)
 
 
 class UnloadRequest(BaseModel):
@@ -202,7 +250,9 @@ class UnloadRequest(BaseModel):
     model_config = ConfigDict(
         strict=True, extra="forbid", json_schema_extra={"examples": [{"parameters": {"unload_dependents": False}}]}
     )
-    parameters: Parameters = Field(default_factory=dict)
+    parameters: Annotated[Parameters, _parameters(others=False, unload_dependents={"type": "boolean"})] = Field(
+        default_factory=dict
+    )
 
 
 class PendingWorker(BaseModel):
