@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -22,6 +21,7 @@ from service.channel import DRAIN, READY, open_channel
 from service.listening import STARTUP_FAILURE, listen_or_exit
 from service.machine import may_use_gpu
 from service.monitoring.shared import clear, ended
+from service.monitoring.temporary import temporary_folder
 from service.settings import Settings
 from service.worker_process import WorkerProcess
 
@@ -52,9 +52,7 @@ def _metrics_shared(settings: Settings) -> Iterator[Settings]:
         folder = None
         try:
             if settings.metrics:
-                made = settings.metrics_dir or Path(
-                    stack.enter_context(tempfile.TemporaryDirectory(prefix="diabolo-metrics-"))
-                )
+                made = settings.metrics_dir or stack.enter_context(temporary_folder())
                 clear(made)
                 folder = made
         except OSError as error:

@@ -1,7 +1,6 @@
 """Which workers serve what is wanted: each says so in a file of its own, which it keeps locked while it lives."""
 
 import contextlib
-import fcntl
 import logging
 import os
 import secrets
@@ -12,6 +11,7 @@ from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from service.claims import claim, is_claimed
 from service.errors import StateUnavailable
 
 __all__ = ["Acknowledgement", "Acknowledger", "acknowledgements", "pending"]
@@ -49,7 +49,8 @@ class Acknowledger:
             self.close()
         now = Acknowledgement(worker=self._worker, revision=revision, unmet=unmet)
         if self._descriptor is None:
-            self._open(now.model_dump_json().encode())
+            self._folder.mkdir(exist_ok=True)
+            self._descriptor = claim(self._path, now.model_dump_json().encode())
         elif now != self._said:
             _overwrite(self._descriptor, now.model_dump_json().encode())
         self._said = now
@@ -61,21 +62,6 @@ class Acknowledger:
                 self._path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
-
-    def _open(self, content: bytes) -> None:
-        self._folder.mkdir(exist_ok=True)
-        # It appears only when it is locked: one that is not is taken for a dead worker's.
-        hidden = self._folder / f".{self._path.name}"
-        descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _overwrite(descriptor, content)
-            hidden.rename(self._path)
-        except OSError:
-            os.close(descriptor)
-            hidden.unlink(missing_ok=True)
-            raise
-        self._descriptor = descriptor
 
 
 def acknowledgements(folder: Path) -> list[Acknowledgement]:
@@ -90,9 +76,7 @@ def acknowledgements(folder: Path) -> list[Acknowledgement]:
         raise StateUnavailable(f"the folder of workers cannot be read: {error.strerror}") from None
     for file in files:
         with contextlib.suppress(OSError), file.open("rb") as content:
-            try:
-                fcntl.flock(content, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if is_claimed(content.fileno()):
                 found.append(_parsed(content.read(MAX_BYTES), file))
             else:
                 file.unlink(missing_ok=True)

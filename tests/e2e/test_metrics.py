@@ -55,3 +55,23 @@ def test_counts_are_exact_over_all_workers_and_survive_one_that_is_killed(tmp_pa
         assert len(list(folder.glob("worker-*.json"))) == 2
         server.process.terminate()
         assert server.process.wait(30) == 0
+
+
+def test_the_folder_that_a_killed_service_has_left_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, place = tmp_path / "models", tmp_path / "tmp"
+    models.mkdir()
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    with two_workers(models) as server:
+        (left,) = place.glob("diabolo-metrics-*")
+        server.process.kill()
+        server.process.wait()
+        assert left.exists()
+    with two_workers(models) as server:
+        assert not left.exists()
+        assert scraped(server, "diabolo_workers") == 2
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+    assert list(place.iterdir()) == []
