@@ -23,8 +23,8 @@ WORKDIR /
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     DIABOLO_HOST=0.0.0.0 DIABOLO_PORT=8000 DIABOLO_MODELS_DIR=/models
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
-  CMD ["python3", "-m", "service.probe"]
+COPY deploy/health.sh /opt/health.sh
+HEALTHCHECK --interval=10s --timeout=10s --start-period=120s --retries=3 CMD ["bash", "/opt/health.sh"]
 ENTRYPOINT ["diabolo"]
 CMD ["serve"]
 ARG REVISION=
