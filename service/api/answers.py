@@ -13,7 +13,7 @@ from service.api.rendered import JSON_FIELDS, Rendered
 from service.codecs.npy import npy_from_rows
 from service.engine.loaded import LoadedModel
 
-__all__ = ["SINGULAR", "Answer", "constant_fields", "identity_of", "render", "row_members"]
+__all__ = ["SINGULAR", "Answer", "constant_fields", "field_name", "identity_of", "render", "row_members"]
 
 # Vectors of at most so many values travel as response fields; proxies cut off fields that are longer than 8 kB.
 FIELD_VALUES = 64
@@ -74,7 +74,7 @@ def render(
     omitted = [name for name, value in rest.items() if isinstance(value, np.ndarray) and value.size > FIELD_VALUES]
     omitted += [name for name, value in rest.items() if _is_matrix(value) and name not in omitted]
     for name, value in {**identity, **{n: v for n, v in rest.items() if n not in omitted}}.items():
-        headers[_field_name(name)] = _field_value(value)
+        headers[field_name(name)] = _field_value(value)
     if omitted:
         headers["Diabolo-Omitted"] = ", ".join(omitted)
     if answer.warnings:
@@ -107,7 +107,7 @@ def _texts(values: object) -> list[bytes]:
 def constant_fields(answer: Answer, *, model: LoadedModel, decimals: int | None = None) -> dict[str, str]:
     """Response fields for what is the same for every row: the bundle, and what it decides by."""
     constant = {name: value for name, value in answer.printed(decimals).items() if name not in SINGULAR}
-    return {_field_name(name): _field_value(value) for name, value in {**identity_of(model), **constant}.items()}
+    return {field_name(name): _field_value(value) for name, value in {**identity_of(model), **constant}.items()}
 
 
 def _rounded(value: object, decimals: int) -> object:
@@ -123,7 +123,8 @@ def _is_matrix(value: object) -> bool:
     return isinstance(value, np.ndarray) and value.ndim == 2
 
 
-def _field_name(name: str) -> str:
+def field_name(name: str) -> str:
+    """What the answer's part is called among the response's fields."""
     return "Diabolo-" + name.replace("_", "-").title()
 
 

@@ -10,6 +10,14 @@ from service.api.problems import MEDIA_TYPE
 __all__ = ["correct_openapi", "json_body"]
 
 UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
+FIELDS: dict[str, dict[str, Any]] = {
+    "X-Request-ID": {
+        "description": "the request's own, where that was well formed, or a new one",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+    },
+    "WWW-Authenticate": {"description": "how to say who asks", "required": True, "schema": {"type": "string"}},
+}
 
 
 def correct_openapi(app: FastAPI, *, keys: bool) -> None:
@@ -24,11 +32,16 @@ def correct_openapi(app: FastAPI, *, keys: bool) -> None:
             for operations in document["paths"].values():
                 for operation in operations.values():
                     operation["responses"] = _responses(operation["responses"])
+                    for status, response in operation["responses"].items():
+                        names = ["X-Request-ID", *(["WWW-Authenticate"] if status == "401" else [])]
+                        fields = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+                        response["headers"] = fields | response.get("headers", {})
                     ways = operation.get("security", [])
                     if ways and not keys and all(["admin"] not in way.values() for way in ways):
                         operation["security"] = [{}, *ways]
                     for media in operation.get("requestBody", {}).get("content", {}).values():
                         schemas |= media["schema"].pop("$defs", {})
+            document["components"]["headers"] = FIELDS
             for name in UNUSED_SCHEMAS:
                 schemas.pop(name, None)
         assert app.openapi_schema is not None

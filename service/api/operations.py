@@ -11,7 +11,7 @@ from fastapi import APIRouter, Response
 from bundle.operations import Operation
 from service.api.access_log import SERVED
 from service.api.adapters import ADAPTERS, Adapter
-from service.api.answers import SINGULAR, render
+from service.api.answers import SINGULAR, field_name, render
 from service.api.bodies import Bodies
 from service.api.deadlines import PARAMETER
 from service.api.direct import DirectRoute
@@ -204,7 +204,13 @@ def _answer_schema(adapter: Adapter[Any]) -> dict[str, Any]:
         content[Media.PNG.value] = binary
     if adapter.binary:
         content[Media.NDJSON.value] = _stream_schema(adapter)
-    return {"model": adapter.answer, "description": "The answer", "content": content}
+    names = [name for name in adapter.answer.model_fields if name not in {"request_id", "warnings"}]
+    described = "of an answer that is no JSON; `Diabolo-Omitted` lists those that are too long for a field"
+    fields = {
+        field_name(name): {"description": described, "schema": {"type": "string"}}
+        for name in [*names, "omitted", "warnings"]
+    }
+    return {"model": adapter.answer, "description": "The answer", "content": content, "headers": fields}
 
 
 def _stream_schema(adapter: Adapter[Any]) -> dict[str, Any]:

@@ -46,6 +46,7 @@ __all__ = [
 
 MEDIA_TYPE = "application/problem+json"
 TO_BE_RETRIED = (429, 503)
+RETRY_AFTER = {"description": "seconds", "required": True, "schema": {"type": "integer", "minimum": 1}}
 logger = logging.getLogger("diabolo.api")
 router = APIRouter()
 
@@ -53,6 +54,7 @@ router = APIRouter()
 EXAMPLE_DETAILS = {
     "malformed-body": "the body is not JSON: unexpected end of data: line 1 column 12 (char 11)",
     "malformed-field": "Request-Timeout-Ms must be a whole number of milliseconds from 1 on, such as 250",
+    "malformed-request": "this is no request of HTTP/1.1",
     "unauthenticated": "this needs an API key: send it as Authorization: Bearer <key>, or as X-API-Key: <key>",
     "administration-off": "this service was started without DIABOLO_API_KEYS_FILE, so nobody may do this",
     "scope-missing": "this needs a key with the scope admin; this key has infer",
@@ -147,7 +149,7 @@ def _responses(
         examples = response["content"].setdefault(media_type, {"examples": {}})["examples"]
         examples[error.slug] = {"summary": error.title, "value": document(error(EXAMPLE_DETAILS[error.slug]))}
         if error.status in TO_BE_RETRIED:
-            response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
+            response["headers"] = {"Retry-After": RETRY_AFTER}
     return responses
 
 

@@ -30,6 +30,8 @@ MOST_ROWS = 8
 """In a request, by the settings of the service that is fuzzed."""
 MOST_SQUARED = 1e18
 LONG_MS = 60_000  # with less, a timeout is what was asked for
+HEADER_LENGTH = "Inference-Header-Content-Length"
+MESSAGE_END = b"}]}"  # of the JSON in front of raw tensors
 TENSORS = ("inputs", "latents", "start", "end")
 
 LIMIT = 2.0**128 - 2.0**103  # from here on numbers round to none that float32 has
@@ -73,8 +75,9 @@ def _lines(rows: list[list[float]]) -> bytes:
 
 
 def _message(rows: list[list[float]]) -> bytes:
-    tensor = {"name": "input", "shape": [len(rows), SIZE], "datatype": "FP32", "data": rows}
-    return orjson.dumps({"inputs": [tensor]})
+    raw = np.array(rows, "<f4").tobytes()
+    tensor = {"name": "input", "shape": [len(rows), SIZE], "datatype": "FP32"}
+    return orjson.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": len(raw)}}]}) + raw
 
 
 def _pictures(image_format: str) -> st.SearchStrategy[bytes]:
@@ -115,6 +118,10 @@ def agreed(case: AnyCase) -> AnyCase:
     def valid(location: ParameterLocation) -> bool:
         return case.meta is None or not case.meta.is_negative_at(location)
 
+    if valid(ParameterLocation.HEADER) and valid(ParameterLocation.BODY):
+        case.headers.pop(HEADER_LENGTH, None)
+        if case.media_type == "application/octet-stream":
+            case.headers[HEADER_LENGTH] = str(_content(case.body).find(MESSAGE_END) + len(MESSAGE_END))
     timeout = str(case.headers["Request-Timeout-Ms"]) if "Request-Timeout-Ms" in case.headers else ""
     if timeout.isdecimal() and 0 < int(timeout) < LONG_MS:
         case.headers["Request-Timeout-Ms"] = str(LONG_MS)
@@ -130,6 +137,10 @@ def agreed(case: AnyCase) -> AnyCase:
             body["offset"] = min(body["offset"], MAX_SEED - MOST_ROWS)  # the last row's number is a seed too
         case.body = body
     return case
+
+
+def _content(body: Any) -> bytes:
+    return getattr(body, "data", body)  # type: ignore[no-any-return]  # Schemathesis wraps bytes
 
 
 def _calm(value: Any) -> Any:

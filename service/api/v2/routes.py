@@ -20,6 +20,7 @@ from service.api.problems import failure_responses
 from service.api.rendered import JSON_FIELDS, Rendered
 from service.api.v2.infer import inputs_of, outputs_of, run, wanted
 from service.api.v2.schemas import (
+    Failure,
     InferAnswer,
     InferRequest,
     Metadata,
@@ -60,6 +61,11 @@ __all__ = ["v2_health_router", "v2_router"]
 TAGS: list[str | Enum] = ["open inference protocol"]
 HEADER_LENGTH = b"inference-header-content-length"
 OCTETS = ((b"content-type", b"application/octet-stream"), (b"cache-control", b"no-store"))
+HEADER_LENGTH_FIELD: dict[str, Any] = {
+    "description": "the bytes of the JSON, where raw tensors follow it",
+    "schema": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+}
+HEADER_LENGTH_PARAMETER = {"name": "Inference-Header-Content-Length", "in": "header", **HEADER_LENGTH_FIELD}
 BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 UNKNOWN = (UnknownModel, UnknownVersion, ModelLoading, PinnedVersionUnavailable)
 INFER_ERRORS = (
@@ -178,7 +184,11 @@ def _add_model_routes(
         operation_id=f"v2_model_ready{suffix}",
         summary=f"Can the bundle answer?{named}",
         response_class=Response,
-        responses={200: {"model": ModelReady, "description": "Yes"}, **unknown},
+        responses={
+            200: {"model": ModelReady, "description": "Yes"},
+            **unknown,
+            503: {**unknown[503], "model": ModelReady | Failure, "headers": {}},
+        },
     )
     route(
         "",
@@ -198,11 +208,16 @@ def _add_model_routes(
         summary=f"Outputs for rows{named}",
         response_class=Response,
         responses={
-            200: {"model": InferAnswer, "description": "The outputs", "content": BINARY},
+            200: {
+                "model": InferAnswer,
+                "description": "The outputs",
+                "content": BINARY,
+                "headers": {HEADER_LENGTH_PARAMETER["name"]: HEADER_LENGTH_FIELD},
+            },
             **failure_responses(*INFER_ERRORS),
         },
         openapi_extra={
-            "parameters": [PARAMETER],
+            "parameters": [PARAMETER, HEADER_LENGTH_PARAMETER],
             "requestBody": json_body(InferRequest, required=True, more=BINARY),
         },
     )
