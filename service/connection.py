@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import socket
+from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -12,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.departure import CONNECTION
 from service.api.problems import MEDIA_TYPE, problem_document
-from service.errors import HeadTooLarge, RequestTooSlow, ServiceError
+from service.errors import HeadTooLarge, MalformedRequest, RequestTooSlow, ServiceError
 
 __all__ = ["Connection"]
 
@@ -25,13 +26,21 @@ class Connection(HttpToolsProtocol):
     """A request whose client has gone is cancelled, if it asks for that. `attend`, called now and then, ends what waits
     for its client for too long: a head is answered with 408, and whoever reads a body has a look at the time."""
 
-    def __init__(self, *arguments: Any, lost: Callable[[], None] | None = None, **named: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        lost: Callable[[], None] | None = None,
+        refused: Counter[str] | None = None,
+        **named: Any,
+    ) -> None:
+        """`refused` counts what is refused before there is a request, by slug."""
         super().__init__(*arguments, **named)
         self.app_state = {**self.app_state, CONNECTION: self}
         self.gone = False
         self._ends = False
         self.under_way: asyncio.Task[Any] | None = None
         self._lost = lost
+        self._refused: Counter[str] = Counter() if refused is None else refused
         self._head: object = None
         self._head_bytes = 0
         self._waits: object = None
@@ -52,6 +61,13 @@ class Connection(HttpToolsProtocol):
             self._bound_head(len(data))
         elif self._ends:
             self.cycle.keep_alive = False
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's text, which says less
+        """Called by uvicorn for bytes that are no HTTP."""
+        if self._is_answering and self.cycle.response_started:
+            self.transport.close()  # an answer in the midst of another is none
+        else:
+            self._refuse(MalformedRequest("this is no request of HTTP/1.1"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
@@ -128,5 +144,6 @@ class Connection(HttpToolsProtocol):
         fields = {"content-type": MEDIA_TYPE, "content-length": str(len(content)), "connection": "close"}
         head = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
         head += [f"{name}: {value}" for name, value in fields.items()]
+        self._refused[error.slug] += 1
         self.transport.write("\r\n".join([*head, "", ""]).encode() + content)
         self.transport.close()

@@ -20,6 +20,7 @@ __all__ = [
     "LineTooLong",
     "MalformedBody",
     "MalformedField",
+    "MalformedRequest",
     "MethodNotAllowed",
     "ModelLoading",
     "NoStateKept",
@@ -87,6 +88,13 @@ class MalformedField(ServiceError):
     """A field of the request's head has a value that it cannot have; the text says what it may be."""
 
     status, slug, title = 400, "malformed-field", "Malformed field"
+
+
+class MalformedRequest(ServiceError):
+    """What came cannot be read as a request of HTTP/1.1: its first line, one of its fields, or how its body is divided.
+    The connection is closed."""
+
+    status, slug, title = 400, "malformed-request", "Malformed request"
 
 
 class Unauthenticated(ServiceError):

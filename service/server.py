@@ -146,6 +146,7 @@ class DrainingServer(uvicorn.Server):
             server_state=self.server_state,
             app_state=self.lifespan.state,
             lost=self._lost,
+            refused=self._app.state.metrics.traffic.refused,
         )
 
     def _lost(self) -> None:

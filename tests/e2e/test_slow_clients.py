@@ -11,6 +11,8 @@ import httpx
 import numpy as np
 
 from tests.e2e.conftest import serving, wait_until_ready
+from tests.e2e.test_metrics import scraped
+from tests.e2e.test_workers import eventually
 
 CLIENTS = 1000
 HEAD = b"POST /v1/models/fashion-linear/encode HTTP/1.1\r\nHost: diabolo\r\n"
@@ -43,6 +45,8 @@ def test_a_thousand_slow_clients_end_in_time_and_nobody_waits_for_them(shipped: 
             for _ in range(20):
                 assert fast.post(f"{server.address}/v1/models/fashion-linear/encode", json=BODY).status_code == 200
         answers = [_answer(client) for client in slow]
+        said = sum(answer.startswith(b"HTTP/1.1 408 ") for answer in answers)
+        eventually(lambda: scraped(server, "diabolo_rejected_requests_total", reason="request-too-slow") == said)
     for number, answer in enumerate(answers):
         assert answer.startswith([b"", b"HTTP/1.1 408 ", b"HTTP/1.1 408 "][number % 3]), answer
         assert bool(answer) == bool(number % 3)

@@ -126,7 +126,7 @@ REQUESTS: dict[type[ServiceError], Refused] = {
 # Of the administration, of keys and of the server: test_v2_repository.py, test_auth.py and test_slow_clients.py.
 OF_ADMINISTRATION = {errors.NoStateKept, errors.StateDamaged, errors.StateUnavailable, errors.VersionRefused}
 OF_KEYS = {errors.Unauthenticated, errors.AdministrationOff, errors.ScopeMissing, errors.RateLimited}
-ELSEWHERE = OF_ADMINISTRATION | OF_KEYS | {errors.HeadTooLarge}
+ELSEWHERE = OF_ADMINISTRATION | OF_KEYS | {errors.HeadTooLarge, errors.MalformedRequest}
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def test_the_slugs_are_pinned_because_clients_depend_on_them() -> None:
     assert [f"{error.status} {error.slug}" for error in error_classes()] == [
         "400 malformed-body",
         "400 malformed-field",
+        "400 malformed-request",
         "401 unauthenticated",
         "403 administration-off",
         "403 scope-missing",
