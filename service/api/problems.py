@@ -55,7 +55,6 @@ EXAMPLE_DETAILS = {
     "malformed-body": "the body is not JSON: unexpected end of data: line 1 column 12 (char 11)",
     "malformed-field": "Request-Timeout-Ms must be a whole number of milliseconds from 1 on, such as 250",
     "malformed-request": "this is no request of HTTP/1.1",
-    "malformed-request": "this is no request of HTTP/1.1",
     "unauthenticated": "this needs an API key: send it as Authorization: Bearer <key>, or as X-API-Key: <key>",
     "administration-off": "this service was started without DIABOLO_API_KEYS_FILE, so nobody may do this",
     "scope-missing": "this needs a key with the scope admin; this key has infer",
