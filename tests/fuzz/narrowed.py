@@ -20,7 +20,7 @@ from schemathesis.generation.meta import CoveragePhaseData, CoverageScenario
 from service.codecs.npy import npy_from_rows
 from service.operations import MAX_SEED
 from tests.bundle_factory import CALIBRATION, LATENT_SIZE, SIZE
-from tests.fuzz.served import NAMES, SPARE
+from tests.fuzz.served import names_for
 
 __all__ = ["FORMATS", "MOST_ROWS", "AnyCase", "agreed", "is_failure", "narrowed"]
 
@@ -118,9 +118,9 @@ def agreed(case: AnyCase) -> AnyCase:
     def valid(location: ParameterLocation) -> bool:
         return case.meta is None or not case.meta.is_negative_at(location)
 
-    if valid(ParameterLocation.HEADER) and valid(ParameterLocation.BODY):
+    if valid(ParameterLocation.HEADER):
         case.headers.pop(HEADER_LENGTH, None)
-        if case.media_type == "application/octet-stream":
+        if case.media_type == "application/octet-stream" and valid(ParameterLocation.BODY):
             case.headers[HEADER_LENGTH] = str(_content(case.body).find(MESSAGE_END) + len(MESSAGE_END))
     timeout = str(case.headers["Request-Timeout-Ms"]) if "Request-Timeout-Ms" in case.headers else ""
     if timeout.isdecimal() and 0 < int(timeout) < LONG_MS:
@@ -167,7 +167,7 @@ def _parameter(parameter: Schema, operation: str) -> Schema:
     schema: Schema = parameter["schema"]
     match parameter["name"]:
         case "name":
-            return {"type": "string", "enum": [SPARE] if operation in {"v2_load", "v2_unload"} else list(NAMES)}
+            return {"type": "string", "enum": list(names_for(operation))}
         case "version":
             return {"type": "string", "enum": ["1"]}
         case "index":

@@ -13,12 +13,23 @@ from tests.bundle_factory import make_files, publish
 from tests.service.serving import serving
 from tests.service.sockets import listening
 
-__all__ = ["NAMES", "SPARE", "running"]
+__all__ = ["names_for", "running"]
 
-NAMES = ("denoiser", "raw", "tiny", "vae")
-"""What operations are asked of."""
 SPARE = "spare"
-"""What is loaded and unloaded."""
+
+
+def names_for(operation: str) -> tuple[str, ...]:
+    """The bundles that an operation is asked of: those that can do it in full."""
+    match operation:
+        case "v2_load" | "v2_unload":
+            return (SPARE,)
+        case "denoise":
+            return ("denoiser",)
+        case "encode" | "sample" | "interpolate":
+            return ("vae",)
+        case "anomaly_score":
+            return ("tiny", "vae")
+    return ("raw", "tiny", "vae")
 
 
 def publish_alike(root: Path) -> None:
