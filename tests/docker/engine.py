@@ -28,7 +28,7 @@ def docker(*arguments: str, timeout: float = 120) -> str:
 
 
 def until(
-    what: str, ask: Callable[[], Answer | None], *, seconds: float = 120, pause: float = 0.5
+    what: str, ask: Callable[[], Answer | None], *, seconds: float = 300, pause: float = 0.5
 ) -> tuple[Answer, float]:
     """The first answer of `ask` that is true, and how many seconds it took. Raises TimeoutError."""
     begun = time.monotonic()
@@ -50,7 +50,7 @@ class Project:
         self.folder = Path(tempfile.mkdtemp())  # for its secrets; nobody else of this machine may look into it
         self._command = ["docker", "compose"] if _has_plugin() else ["docker-compose"]
 
-    def compose(self, *arguments: str, timeout: float = 300) -> str:
+    def compose(self, *arguments: str, timeout: float = 600) -> str:
         """What compose prints, with every profile in reach. Raises Refused."""
         files = ["-p", PROJECT, "-f", str(ROOT / "docker-compose.yml")]
         return _run([*self._command, *files, *arguments], timeout=timeout, **self.variables)

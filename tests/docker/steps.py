@@ -10,9 +10,9 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import yaml
 
-from tests.docker import calls
+from tests.deploy.expressions import rules
+from tests.docker import calls, monitoring
 from tests.docker.engine import PROJECT, ROOT, Project, docker, inspect, until, written
 from tests.docker.figures import addresses, answered, firing, megabytes, prometheus, retried, scraped, versions
 from tests.docker.load import Load, questions, under_load
@@ -23,6 +23,7 @@ IMAGES = {"service": "diabolo", "slim": "diabolo:slim", "train": "diabolo:train"
 BASE = "python:3.11-slim-bookworm"
 REPLICAS = 3
 TRAINED = "digits-vae"
+EPOCHS = "20"
 
 
 def build(project: Project) -> str:
@@ -92,12 +93,11 @@ def observe(project: Project) -> str:
     """Prometheus scrapes every replica itself and has loaded every rule."""
     project.compose("up", "-d", "--no-recreate", "--scale", f"service={REPLICAS}", "service", "proxy", "prometheus")
     _all_well(project)
+    until("Prometheus is well", lambda: project.healthy("prometheus") == 1)
     replicas = {f"{address}:8000" for container in project.containers("service") for address in addresses(container)}
     _, took = until("all replicas are scraped", lambda: scraped(project) == replicas)
-    document = yaml.safe_load((ROOT / "deploy/prometheus/rules.yml").read_text())
-    written_down = sum(len(group["rules"]) for group in document["groups"])
     loaded = [rule for group in prometheus(project, "rules")["groups"] for rule in group["rules"]]
-    assert len(loaded) == written_down
+    assert len(loaded) == len(list(rules()))
     assert not [rule for rule in loaded if rule["health"] == "err"]
     return f"{len(replicas)} replicas scraped after {took:.0f} s, {len(loaded)} rules loaded"
 
@@ -108,7 +108,7 @@ def provoke(project: Project) -> str:
     asked = f"{project.address}/v1/models/fashion-vanilla/anomaly-score"
     httpx.post(asked, json={"inputs": noise}, timeout=60).raise_for_status()
     _in_volume("mkdir -p /models/fashion-vae/99 && echo '{}' > /models/fashion-vae/99/manifest.json")
-    _, took = until("DiaboloBundleRefused fires", lambda: "DiaboloBundleRefused" in firing(project), seconds=180)
+    _, took = until("DiaboloBundleRefused fires", lambda: "DiaboloBundleRefused" in firing(project))
     _in_volume("rm -r /models/fashion-vae/99")
     assert (
         httpx.post(f"{project.address}/v1/models/fashion-vae/sample", json={"count": 1, "seed": 1}).json()["version"]
@@ -166,7 +166,7 @@ def roll_back(project: Project) -> str:
 
 def drift(project: Project) -> str:
     """The noise of before has fired the alert on anomalies."""
-    _, took = until("DiaboloManyAnomalies fires", lambda: "DiaboloManyAnomalies" in firing(project), seconds=240)
+    _, took = until("DiaboloManyAnomalies fires", lambda: "DiaboloManyAnomalies" in firing(project))
     return f"DiaboloManyAnomalies fires; waited {took:.0f} s more"
 
 
@@ -225,7 +225,8 @@ def writes(project: Project) -> str:
 
 
 STEPS: tuple[Callable[[Project], str], ...] = (
-    build, replay, bring_up, operate, observe, provoke, scale, kill, roll, roll_back, drift, restart, lock, stop, writes
+    build, replay, bring_up, operate, observe, monitoring.check, monitoring.fire, provoke, scale, kill, roll, roll_back,
+    drift, monitoring.ask, restart, lock, stop, writes,
 )  # fmt: skip
 
 
@@ -257,7 +258,7 @@ def _in_volume(script: str) -> None:
 def _train(project: Project, *options: str) -> float:
     """Seconds that training a version took. Its container stays until the end, to see what it has written."""
     begun = time.monotonic()
-    project.compose("--profile", "train", "run", "-T", "train", TRAINED, *options, timeout=600)
+    project.compose("--profile", "train", "run", "-T", "train", TRAINED, "--epochs", EPOCHS, *options, timeout=900)
     return time.monotonic() - begun
 
 
