@@ -5,7 +5,7 @@ PORT   ?= 8000
 MINUTES ?= 10
 BIN    := .venv/bin
 
-.PHONY: serve test check fix train bench bench-peers bench-spread bench-streaming bench-training bench-reliability soak quality quality-full openapi fuzz audit sbom lock docker-test
+.PHONY: serve test check fix train bench bench-peers bench-spread bench-streaming bench-training bench-reliability bench-observability soak quality quality-full openapi fuzz audit sbom lock docker-test
 
 serve: .venv/ready  ## serve the bundles in models/
 	DIABOLO_HOST=$(HOST) DIABOLO_PORT=$(PORT) exec $(BIN)/diabolo serve
@@ -39,6 +39,9 @@ bench-streaming: .venv/ready  ## a million rows through one connection, and the 
 
 bench-reliability: .venv/ready  ## docs/reliability.md: swaps, overload, killed workers, idle connections; ROWS="swaps kills" for some
 	OMP_NUM_THREADS=1 exec $(BIN)/python -m benchmarks.reliability $(ROWS)
+
+bench-observability: .venv/ready  ## what metrics, log lines and traces cost; four minutes; writes the end of docs/observability.md
+	OMP_NUM_THREADS=1 exec $(BIN)/python -m benchmarks.observability
 
 soak: .venv/ready  ## all of that at once, every answer checked; MINUTES=60 for an hour
 	OMP_NUM_THREADS=1 exec $(BIN)/python -m benchmarks.reliability soak --minutes $(MINUTES)

@@ -38,7 +38,7 @@ from service.engine.runtimes.selection import runtime_opener
 from service.keys import KeyScope
 from service.monitoring.metrics import Metrics
 from service.monitoring.snapshot import Snapshot
-from service.monitoring.tracing import FLUSH_SECONDS, start_tracing
+from service.monitoring.tracing import FLUSH_SECONDS, exporters_asked_for, start_tracing
 from service.settings import Settings
 
 __all__ = ["StrictRefusal", "create_app"]
@@ -164,7 +164,8 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     app.include_router(administrative, dependencies=[admin], responses=failure_responses(*ADMIN_ERRORS))
     log = AccessLog(share=settings.log_share, slow_seconds=settings.log_slow_ms / 1000)
     observer = Observer(metrics.traffic if settings.metrics else None, log)
-    app.observe(observer)
+    if settings.metrics or settings.log_level != "error" or exporters_asked_for():
+        app.observe(observer)
     if settings.metrics:
         app.include_router(
             metrics_router(metrics, own),

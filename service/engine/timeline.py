@@ -4,6 +4,7 @@ Times are those of `time.monotonic`. Stages are recorded for every request, so r
 microsecond.
 """
 
+from collections.abc import Iterable
 from contextvars import ContextVar
 from time import monotonic
 from typing import Literal, NamedTuple
@@ -57,6 +58,9 @@ class Spent(NamedTuple):
     batch_rows: int = 0
 
 
+NOTHING = Spent()
+
+
 class Timeline:
     """The stages of one request, the latest 64 of them, and what all of them have come to."""
 
@@ -66,7 +70,7 @@ class Timeline:
         self.start = monotonic()
         self.stages: list[Stage] = []
         self._pass: Stage | None = None
-        self._earlier = Spent()
+        self._earlier = NOTHING
 
     def begin(self, name: Name, at: float | None = None) -> Stage:
         """This stage has begun, now or at that time."""
@@ -77,7 +81,7 @@ class Timeline:
     def add(self, stage: Stage) -> None:
         """It is one of this request's."""
         if len(self.stages) == MOST:
-            self._earlier = _more(self._earlier, self.stages.pop(0))
+            self._earlier = _sum(self._earlier, (self.stages.pop(0),))
         self.stages.append(stage)
 
     def leave_queue(self, queued: Stage, passing: Stage, now: float) -> float:
@@ -93,10 +97,7 @@ class Timeline:
 
     def spent(self) -> Spent:
         """What the stages that have ended come to."""
-        spent = self._earlier
-        for stage in self.stages:
-            spent = _more(spent, stage)
-        return spent
+        return _sum(self._earlier, self.stages)
 
 
 class _Unkept(Timeline):
@@ -112,17 +113,16 @@ class _Unkept(Timeline):
         return now - (queued.start or now)
 
 
-def _more(spent: Spent, stage: Stage) -> Spent:
-    if stage.name == "queue":
-        return spent._replace(queue_seconds=spent.queue_seconds + stage.seconds)
-    if stage.name == "forward" and stage.end is not None:
-        return Spent(
-            spent.queue_seconds,
-            spent.forward_seconds + stage.seconds,
-            spent.passes + 1,
-            max(spent.batch_rows, stage.rows),
-        )
-    return spent
+def _sum(earlier: Spent, stages: Iterable[Stage]) -> Spent:
+    queue, forward, passes, rows = earlier
+    for stage in stages:
+        if stage.name == "queue":
+            queue += stage.seconds
+        elif stage.name == "forward" and stage.end is not None:
+            forward += stage.seconds
+            passes += 1
+            rows = max(rows, stage.rows)
+    return Spent(queue, forward, passes, rows)
 
 
 UNKEPT = _Unkept()

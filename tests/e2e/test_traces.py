@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.collector import SERVER, Collector, collecting
 from tests.e2e.conftest import Server, serving, wait_until_ready
 from tests.e2e.test_workers import connect
-from tests.service.collector import Collector, collecting
 
 pytestmark = pytest.mark.e2e
 MODEL = "fashion-linear"
@@ -66,7 +66,7 @@ def test_the_spans_of_each_worker_are_sent_at_its_end(
             client.close()
         end(server)
     spans = collector.spans(requests=8)
-    servers = [span for span in spans if span.kind == 2]
+    servers = [span for span in spans if span.kind == SERVER]
     assert {span.trace_id for span in spans} == {TRACE}
     assert [span.parent for span in servers] == [f"{number:016x}" for number in range(1, 9)]
     for own in servers:

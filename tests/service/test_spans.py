@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
+from benchmarks.collector import SERVER, Collected, Collector, collecting
 from service.logs import JsonLines
 from tests.service.clients import request
-from tests.service.collector import Collected, Collector, collecting
 from tests.service.programs import Program
 from tests.service.serving import ROWS, Served, serving
 from tests.service.sockets import listening
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 STAGES = ["decode", "queue", "forward", "encode"]
-SERVER, INTERNAL = 2, 1
+INTERNAL = 1
 UNSET, ERROR = 0, 2
 
 

@@ -11,9 +11,9 @@ from time import monotonic
 
 import pytest
 
+from benchmarks.collector import PATIENCE, collecting
 from service.monitoring import tracing
 from service.monitoring.tracing import exporters_asked_for, start_tracing
-from tests.service.collector import PATIENCE, collecting
 from tests.service.serving import ROWS, serving
 
 ROOT = Path(__file__).parents[2]

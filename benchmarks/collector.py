@@ -1,6 +1,7 @@
 """A collector of OpenTelemetry: a real HTTP server that reads OTLP as protobuf and keeps the spans."""
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,9 +13,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-__all__ = ["PATIENCE", "Collected", "Collector", "collecting"]
+__all__ = ["PATIENCE", "SERVER", "Collected", "Collector", "collecting"]
 
 PATIENCE = 30.0
+SERVER = 2
+"""The kind of a server's own span."""
 
 
 class Collected(NamedTuple):
@@ -33,16 +36,16 @@ class Collected(NamedTuple):
 
 
 class Collector:
-    """What came, and where it is to be sent. Spans are taken only while it is not `held`."""
+    """What came, and where it is to be sent. Nobody gets an answer while it is held."""
 
     def __init__(self) -> None:
+        self.url = ""
+        self.asked = threading.Event()
+        """Set once somebody has sent something, whether it was taken or not."""
         self._open = threading.Event()
         self._open.set()
         self._came = threading.Condition()
-        self._spans: list[Collected] = []
-        self.asked = threading.Event()
-        """Set once somebody has connected and sent spans, whether they were taken or not."""
-        self.url = ""
+        self._bodies: list[bytes] = []
 
     def hold(self) -> None:
         """From here on nobody gets an answer."""
@@ -53,21 +56,31 @@ class Collector:
         self._open.set()
 
     def take(self, body: bytes) -> None:
-        """The spans of a request are kept."""
+        """It is kept as it is: reading it would take the time of what is measured."""
         self.asked.set()
         self._open.wait(PATIENCE)
-        found = [*_spans(ExportTraceServiceRequest.FromString(body))]
         with self._came:
-            self._spans += found
+            self._bodies.append(body)
             self._came.notify_all()
+
+    def taken(self) -> int:
+        """How many bytes came since this was asked last; they are forgotten."""
+        with self._came:
+            size, self._bodies = sum(map(len, self._bodies)), []
+        return size
 
     def spans(self, *, requests: int) -> list[Collected]:
         """All that came, in order of their beginnings, once so many requests are among them."""
         with self._came:
-            came = self._came.wait_for(lambda: len(_servers(self._spans)) >= requests, PATIENCE)
-            assert came, f"only {len(_servers(self._spans))} requests came"
-            assert len(_servers(self._spans)) == requests
-            return sorted(self._spans, key=lambda span: span.start)
+            found: list[Collected] = []
+
+            def complete() -> bool:
+                found[:] = itertools.chain(*map(_spans, self._bodies))
+                return sum(span.kind == SERVER for span in found) >= requests
+
+            assert self._came.wait_for(complete, PATIENCE), f"only {len(found)} spans came"
+        assert sum(span.kind == SERVER for span in found) == requests
+        return sorted(found, key=lambda span: span.start)
 
 
 @contextlib.contextmanager
@@ -101,12 +114,8 @@ def collecting() -> Iterator[Collector]:
             thread.join()
 
 
-def _servers(spans: list[Collected]) -> list[Collected]:
-    return [span for span in spans if span.kind == 2]
-
-
-def _spans(message: ExportTraceServiceRequest) -> Iterator[Collected]:
-    for group in message.resource_spans:
+def _spans(body: bytes) -> Iterator[Collected]:
+    for group in ExportTraceServiceRequest.FromString(body).resource_spans:
         for scope in group.scope_spans:
             for span in scope.spans:
                 yield Collected(
