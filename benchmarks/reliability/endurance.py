@@ -52,7 +52,9 @@ class Soaked:
         return (
             f"{len(self.laps)} laps ({dict(self.done)}): {len(self.tally)} requests, {verdicts}; "
             f"{self.endangered} under way at kills, {surprises} lost besides; at rest the elder worker has "
-            f"{held.elder}, {held.tasks} tasks, the supervisor {held.supervisor}; {self.tally.shown_reasons()}"
+            f"{held.elder}, {held.tasks} tasks, the supervisor {held.supervisor}; refused: "
+            f"{self.tally.shown_reasons(Verdict.REFUSED)}; not answered: "
+            f"{self.tally.shown_reasons(Verdict.WRONG, Verdict.LOST)}"
         )
 
 
@@ -116,7 +118,8 @@ def outcome(soaked: Soaked, *, minutes: float, tracebacks: int, setting: str) ->
             f"{len(tally):,} requests: {tally.count(Verdict.OK):,} answered rightly, {refused:,} refused "
             f"({expected:,} of them in overload), {tally.count(Verdict.LOST):,} lost of {soaked.endangered:,} that "
             f"were under way at the kills. p50 {tally.percentile_ms(50):.1f} ms, p99 {tally.percentile_ms(99):.0f} ms.",
-            f"Not answered: {tally.shown_reasons()}.",
+            f"Refused: {tally.shown_reasons(Verdict.REFUSED)}.",
+            f"Lost or wrong: {tally.shown_reasons(Verdict.WRONG, Verdict.LOST)}.",
             *([f"Broken off after {soaked.seconds / 60:.1f} minutes: {soaked.broken}."] if soaked.broken else []),
             "Growth is the least of the last quarter of the laps less that of the second quarter.",
         ),

@@ -77,9 +77,11 @@ class Tally:
         """How many right answers took at most so long."""
         return int((self._answered() <= seconds).sum())
 
-    def shown_reasons(self) -> str:
-        """What was said most often of those that were not answered."""
-        return "; ".join(f"{count} x {reason}" for reason, count in self.reasons.most_common(SHOWN)) or "none"
+    def shown_reasons(self, *verdicts: Verdict) -> str:
+        """What was said most often of those that were not answered, or of those that ended so."""
+        starts = tuple(verdict.name.lower() for verdict in verdicts) or ("",)
+        found = [(reason, count) for reason, count in self.reasons.most_common() if reason.startswith(starts)]
+        return "; ".join(f"{count} x {reason}" for reason, count in found[:SHOWN]) or "none"
 
     def _answered(self) -> np.ndarray:
         """Seconds of the right answers, (n,)."""
