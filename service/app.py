@@ -32,6 +32,7 @@ from service.api.v2.repository import administration_router, index_router
 from service.api.v2.routes import v2_health_router, v2_router
 from service.engine.administration import Administration
 from service.engine.loaded import LoadedModel, Proven
+from service.engine.memory import share_one_arena
 from service.engine.repository import Repository
 from service.engine.runtimes import OpenRuntime
 from service.engine.runtimes.selection import runtime_opener
@@ -78,6 +79,7 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        share_one_arena()
         await guard.start()
         if settings.strict:
             await administration.follow()

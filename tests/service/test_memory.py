@@ -1,0 +1,63 @@
+"""What the C library keeps: threads share one arena, unless the environment says otherwise."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.app import create_app
+from service.settings import Settings
+
+ARENAS = """
+import ctypes, threading
+from service.engine.memory import share_one_arena
+
+share_one_arena()
+libc = ctypes.CDLL(None)
+libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+libc.fopen.argtypes, libc.fopen.restype = [ctypes.c_char_p, ctypes.c_char_p], ctypes.c_void_p
+libc.malloc_info.argtypes, libc.fclose.argtypes = [ctypes.c_int, ctypes.c_void_p], [ctypes.c_void_p]
+all_have = threading.Barrier(4)
+
+def allocate():
+    libc.malloc(100_000)
+    all_have.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+file = libc.fopen(b"/dev/stdout", b"w")
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+def arenas(**environment: str) -> int:
+    """How many a process with four threads has that have allocated."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", ARENAS],
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout.count("<heap ")
+
+
+def test_threads_share_one_arena_unless_the_environment_chooses_otherwise() -> None:
+    assert arenas() == 1
+    assert arenas(MALLOC_ARENA_MAX="3") == 3
+
+
+async def test_that_is_arranged_before_anything_is_loaded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[int] = []
+    app = create_app(Settings(models_dir=root))
+    monkeypatch.setattr("service.app.share_one_arena", lambda: loaded.append(len(app.state.repository.loaded)))
+    async with app.router.lifespan_context(app):
+        assert loaded == [0]
