@@ -64,6 +64,7 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     `open_runtime` opens a bundle's program; by default in the runtime and on the device of the settings. Starting
     raises StrictRefusal where `strict` is set and a bundle is refused, and KeyFileDamaged where the file of keys is.
     """
+    share_one_arena()  # before a runtime is imported, which starts threads
     metrics = Metrics()
     repository = Repository(
         settings.models_dir,
@@ -79,7 +80,6 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        share_one_arena()
         await guard.start()
         if settings.strict:
             await administration.follow()

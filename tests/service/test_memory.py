@@ -3,18 +3,13 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
-
-import pytest
-
-from service.app import create_app
-from service.settings import Settings
 
 ARENAS = """
 import ctypes, threading
-from service.engine.memory import share_one_arena
+from service.app import create_app
+from service.settings import Settings
 
-share_one_arena()
+create_app(Settings())
 libc = ctypes.CDLL(None)
 libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
 libc.fopen.argtypes, libc.fopen.restype = [ctypes.c_char_p, ctypes.c_char_p], ctypes.c_void_p
@@ -37,7 +32,7 @@ libc.fclose(file)
 
 
 def arenas(**environment: str) -> int:
-    """How many a process with four threads has that have allocated."""
+    """How many a process of the service has four of whose threads have allocated."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     done = subprocess.run(
         [sys.executable, "-c", ARENAS],
@@ -50,14 +45,6 @@ def arenas(**environment: str) -> int:
     return done.stdout.count("<heap ")
 
 
-def test_threads_share_one_arena_unless_the_environment_chooses_otherwise() -> None:
+def test_the_services_threads_share_one_arena_unless_the_environment_chooses_otherwise() -> None:
     assert arenas() == 1
     assert arenas(MALLOC_ARENA_MAX="3") == 3
-
-
-async def test_that_is_arranged_before_anything_is_loaded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded: list[int] = []
-    app = create_app(Settings(models_dir=root))
-    monkeypatch.setattr("service.app.share_one_arena", lambda: loaded.append(len(app.state.repository.loaded)))
-    async with app.router.lifespan_context(app):
-        assert loaded == [0]
