@@ -12,7 +12,7 @@ __all__ = ["ask", "check", "fire"]
 
 IMAGE = "diabolo-prometheus"
 # They show what may never have happened.
-QUIET = {"Refusals by reason", "Versions refused, by reason"}
+QUIET = {"Alerts", "Refusals by reason", "Versions refused, by reason"}
 # In a container on the deployment's network, where nothing is published: an answer of Prometheus for each expression.
 ASK = """
 import json, sys, urllib.error, urllib.parse, urllib.request
