@@ -3,13 +3,13 @@
 import asyncio
 import secrets
 import socket
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.api.departure import CONNECTION
 from service.api.problems import MEDIA_TYPE, problem_document
@@ -39,6 +39,7 @@ class Connection(HttpToolsProtocol):
         self.gone = False
         self._ends = False
         self.under_way: asyncio.Task[Any] | None = None
+        self._before: deque[RequestResponseCycle] = deque()
         self._lost = lost
         self._refused: Counter[str] = Counter() if refused is None else refused
         self._head: object = None
@@ -57,14 +58,31 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
         HttpToolsProtocol.data_received(self, data)
-        if self.cycle is None or self.cycle.scope is not self.scope:
-            self._bound_head(len(data))
-        elif self._ends:
+        self._bound_head(len(data))
+        if self._ends and self.cycle is not None and self.cycle.scope is self.scope:
             self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser. Bodies are bounded by those who read them."""
+        HttpToolsProtocol.on_body(self, body)
+        self._head = None
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser. Requests may come before the one in front of them is answered."""
+        before = self.cycle
+        super().on_headers_complete()
+        if before is not None and not before.response_complete:
+            while self._before and self._before[0].response_complete:
+                self._before.popleft()
+            self._before.append(before)
+        self.headers = []  # what comes after the body is not the request's, and nobody reads it
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's text, which says less
         """Called by uvicorn for bytes that are no HTTP."""
-        if self._is_answering and self.cycle.response_started:
+        whole = next((cycle for cycle in (self.cycle, *reversed(self._before)) if cycle and not cycle.more_body), None)
+        if whole is not None and not whole.response_complete:
+            whole.keep_alive = False  # what has come whole is answered; nothing after it is begun
+        elif self._is_answering and self.cycle.response_started:
             self.transport.close()  # an answer in the midst of another is none
         else:
             self._refuse(MalformedRequest("this is no request of HTTP/1.1"))
@@ -72,6 +90,10 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
         super().connection_lost(exc)
+        for cycle in self._before:  # uvicorn tells the newest alone
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._before.clear()
         self.gone = True
         if self.under_way is not None:
             self.under_way.cancel()
@@ -120,16 +142,20 @@ class Connection(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _bound_head(self, size: int) -> None:
-        """So many bytes belong to the head that has begun; or to what went before it, if it has just begun."""
+        """So many bytes belong to the head that has begun, or to what is no body after it; or to what went before, if
+        that has just begun."""
         if self._head is not self.scope:
             self._head, self._head_bytes = self.scope, 0
             return
         self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            if self._is_answering:
-                self.flow.pause_reading()  # until that is done
-            else:
-                self._refuse(HeadTooLarge(f"the request's head has more than the {MAX_HEAD_BYTES} bytes that are read"))
+        if self._head_bytes <= MAX_HEAD_BYTES or self.transport.is_closing():
+            return
+        if not self._has_begun_a_head and self.cycle.response_started:
+            self.transport.close()
+        elif self._has_begun_a_head and self._is_answering:
+            self.flow.pause_reading()  # until that is done
+        else:
+            self._refuse(HeadTooLarge(f"the request's head has more than the {MAX_HEAD_BYTES} bytes that are read"))
 
     def _end(self, seconds: float) -> None:
         """Nobody is there who knows what was begun: a request whose head is not complete, or the rest of a body whose
