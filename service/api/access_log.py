@@ -20,10 +20,10 @@ logger = logging.getLogger("diabolo.access")
 
 
 class Traced(NamedTuple):
-    """The ids of a span in hexadecimal, as W3C Trace Context writes them."""
+    """The ids of a span."""
 
-    trace_id: str
-    span_id: str
+    trace_id: int
+    span_id: int
 
 
 class AccessLog:
@@ -48,13 +48,10 @@ class AccessLog:
     ) -> None:
         """The request has its line, if it is to have one. It names the span that was made for the request, or where
         there is none the caller's."""
-        if status >= 500 or seconds >= self._slow_seconds:
-            level = logging.WARNING
-        elif (self._share >= 1 or self._draw() < self._share) and route not in QUIET:
-            level = logging.INFO
-        else:
+        level = logging.WARNING if status >= 500 or seconds >= self._slow_seconds else logging.INFO
+        if not logger.isEnabledFor(level):
             return
-        if logger.isEnabledFor(level):
+        if level == logging.WARNING or ((self._share >= 1 or self._draw() < self._share) and route not in QUIET):
             fields = _fields(scope, method, route, status, seconds)
             fields |= _trace_fields(scope, traced) | _spent_fields(spent())
             message = "%s %s %d in %.1f ms, request %s"
@@ -91,7 +88,7 @@ def served_fields(scope: Scope) -> dict[str, Any]:
 
 def _trace_fields(scope: Scope, traced: Traced | None) -> dict[str, Any]:
     if traced is not None:
-        return traced._asdict()
+        return {"trace_id": f"{traced.trace_id:032x}", "span_id": f"{traced.span_id:016x}"}
     for name, value in scope["headers"]:
         if name == b"traceparent" and (found := TRACE.fullmatch(value)):
             return {"trace_id": found[1].decode(), "span_id": found[2].decode()}

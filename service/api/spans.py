@@ -10,7 +10,6 @@ from opentelemetry import propagate
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
-from opentelemetry.trace.span import format_span_id, format_trace_id
 from starlette.types import Scope
 
 from service.api.access_log import QUIET, Traced, served_fields
@@ -58,7 +57,7 @@ class Spans:
         if route is not None:
             attributes["http.route"] = route
         span = self._tracer.start_span(
-            " ".join(filter(None, (method or "HTTP", route))),
+            f"{method or 'HTTP'} {route}" if route is not None else method or "HTTP",
             context=self._caller(scope["headers"]),
             kind=SpanKind.SERVER,
             attributes=attributes,
@@ -72,7 +71,7 @@ class Spans:
                     self._add(stage, context, shift=shift, ends=ends, refused=scope.get("refused"))
             span.end(ends)
         found = span.get_span_context()
-        return Traced(format_trace_id(found.trace_id), format_span_id(found.span_id))
+        return Traced(found.trace_id, found.span_id)
 
     def _is_excluded(self, scope: Scope, route: str | None) -> bool:
         if self._excluded is None:

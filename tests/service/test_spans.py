@@ -175,7 +175,7 @@ async def test_streams_have_stages_for_each_batch(models: Path, collector: Colle
     assert (server.trace_id, server.parent, server.attributes["http.response.status_code"]) == (TRACE, CALLER, 200)
     counts = {name: len([stage for stage in stages if stage.name == name]) for name in STAGES}
     assert counts == {"decode": 2, "queue": 3, "forward": 3, "encode": 2}, "the parameters are tried on a row first"
-    assert {stage.parent for stage in stages} == {server.span_id}
+    assert {(stage.parent, stage.status) for stage in stages} == {(server.span_id, UNSET)}
     assert server.end >= max(stage.end for stage in stages)
 
 
