@@ -17,11 +17,11 @@ from benchmarks.reliability.reconstructing import reconstructions
 from benchmarks.reliability.row import Check, Outcome, Row
 from benchmarks.reliability.service import Service, serving
 from benchmarks.reliability.tally import Tally, Verdict
-from bundle.read import Bundle
 
 __all__ = ["ROW"]
 
 NAME, NETWORKS = "swapped", ("fashion-vae", "fashion-vanilla")
+STAGED = "staged"
 SWAPS, SHARE = 20, 0.5
 BEFORE_SECONDS, AFTER_SECONDS = 2.0, 0.5
 
@@ -33,12 +33,14 @@ def measure() -> Outcome:
         contents = [shipped(name) for name in NETWORKS]
         versions = {version: contents[version % 2] for version in range(1, SWAPS + 2)}
         publish(versions[1], models, name=NAME)
+        for version in range(2, SWAPS + 2):
+            publish(versions[version], models.parent / STAGED, version=version, name=NAME)
         questions = reconstructions(versions, name=NAME)
         with serving(models, poll_seconds=0.5) as service:
-            return uvloop.run(_measure(service, questions, versions))
+            return uvloop.run(_measure(service, questions))
 
 
-async def _measure(service: Service, questions: list[Question], versions: dict[int, Bundle]) -> Outcome:
+async def _measure(service: Service, questions: list[Question]) -> Outcome:
     tally = Tally()
     client = Client(service.port, tally)
     rate = SHARE * await saturation(client, mixed(questions))
@@ -49,7 +51,7 @@ async def _measure(service: Service, questions: list[Question], versions: dict[i
         quiet = time.monotonic()
         await slept_until(quiet + BEFORE_SECONDS)
         swap = time.monotonic()
-        await asyncio.to_thread(_swap, service, versions[version], version)
+        await asyncio.to_thread(_swap, service, version)
         lasted.append(time.monotonic() - swap)
         await slept_until(swap + lasted[-1] + AFTER_SECONDS)
         before.append((quiet, swap))
@@ -68,9 +70,9 @@ def outcome(calm: Tally, swapping: Tally, whole: Tally, *, lasted: list[float], 
     ratio = swapping.percentile_ms(99) / calm.percentile_ms(99)
     return Outcome(
         setting=f"Two workers; {NETWORKS[0]} and {NETWORKS[1]} take turns as versions 1 to {SWAPS + 1} of one bundle, "
-        "which tells an answer of one from one of the other. A version is published beside the old one, "
-        "and the old one's folder is removed once every worker answers by the new; the time of a swap is from the "
-        f"publication to {AFTER_SECONDS} s after the last worker has let go of the old version, and it is compared "
+        "which tells an answer of one from one of the other. A version, written beforehand, is published beside the "
+        "old one, and the old one's folder is removed once every worker answers by the new; the time of a swap is from "
+        f"the publication to {AFTER_SECONDS} s after the last worker has let go of the old version, and it is compared "
         f"with the {BEFORE_SECONDS:g} s before each publication. One row as JSON, {rate:.0f} requests/s by the clock, "
         "half of what the service bears; the folder is looked at every 0.5 s. The client takes "
         f"{100 * cost:.0f} % of a core",
@@ -93,9 +95,10 @@ def outcome(calm: Tally, swapping: Tally, whole: Tally, *, lasted: list[float], 
     )
 
 
-def _swap(service: Service, bundle: Bundle, version: int) -> None:
+def _swap(service: Service, version: int) -> None:
     """Every worker serves the version, and no other."""
-    publish(bundle, service.models, version=version, name=NAME)
+    folder = Path(NAME) / str(version)
+    (service.models.parent / STAGED / folder).rename(service.models / folder)
     with watching(service) as eyes:
         eyes.wait(f"/v2/models/{NAME}", lambda _, document: str(version) in document["versions"])
         remove(service.models, NAME, version - 1)
