@@ -44,10 +44,10 @@ Not kept, because it was not: a batch put together in a buffer that is used agai
 graph; compiled TorchScript; orjson or msgspec as readers, which take three times as long.
 
 What is left of one row with ONNX: the forward pass reads 2.6 MB of weights at 20 GB/s, simdjson and orjson take 40 to
-65 microseconds for 784 numbers, and uvicorn's protocol costs what it costs the echo. Of 64 rows nearly all is reading and
-printing numbers and the forward pass, each about a third, so that without any framework the service would not be twice
-as fast. Where several share a pass, the framework is some 200 Python calls a request, none of which takes more than a
-few of its microseconds. The load generator runs on the same cores and is part of every figure.
+65 microseconds for 784 numbers, and uvicorn's protocol costs what it costs the echo. Of 64 rows nearly all is reading
+and printing numbers and the forward pass, each about a third, so that without any framework the service would not be
+twice as fast. Where several share a pass, the framework is some 200 Python calls a request, none of which takes more
+than a few of its microseconds. The load generator runs on the same cores and is part of every figure.
 """
 
 
