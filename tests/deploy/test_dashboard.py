@@ -2,17 +2,29 @@
 
 import itertools
 import json
+from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from tests.deploy.expressions import DASHBOARD, ROOT, read
 
 PROVISIONING = ROOT / "deploy" / "grafana" / "provisioning"
 COLUMNS = 24
+# Grafana knows these of Prometheus' data source; its general model of annotations and variables does not.
+OF_PROMETHEUS = {
+    ".annotations.list.titleFormat",
+    ".annotations.list.textFormat",
+    ".annotations.list.step",
+    ".templating.list.definition",
+}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def dashboard() -> Any:
     """The file, as Grafana reads it."""
     return json.loads(DASHBOARD.read_text())
@@ -22,6 +34,31 @@ def dashboard() -> Any:
 def grafana() -> Any:
     """What docker-compose.yml says of Grafana."""
     return read(ROOT / "docker-compose.yml")["services"]["grafana"]
+
+
+def changed(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """Where the one has what the other has not, or has otherwise."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key, value in before.items():
+            yield from changed(value, after.get(key), f"{path}.{key}")
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for one, other in zip(before, after, strict=True):
+            yield from changed(one, other, path)
+    elif before != after:
+        yield path
+
+
+def test_grafanas_own_model_of_a_dashboard_keeps_all_of_it(dashboard: Any) -> None:
+    register_default_plugins()
+    kept = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
+    assert set(changed(dashboard, kept)) == OF_PROMETHEUS
+    dashboard["panels"][1]["options"]["graphmode"] = "area"
+    kept = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
+    assert set(changed(dashboard, kept)) == {*OF_PROMETHEUS, ".panels.options.graphmode"}, "a misspelt name is lost"
+
+
+def test_that_model_is_of_the_grafana_that_is_run(grafana: Any) -> None:
+    assert version("grafana-foundation-sdk").rpartition("!")[2] == grafana["image"].rpartition(":")[2]
 
 
 def test_every_panel_has_a_place_of_its_own(dashboard: Any) -> None:
