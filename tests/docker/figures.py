@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.docker.engine import Project, docker, fetch, inspect
 
-__all__ = ["addresses", "answered", "firing", "megabytes", "prometheus", "retried", "scraped", "versions"]
+__all__ = ["addresses", "answered", "firing", "megabytes", "prometheus", "retried", "scraped", "taken", "versions"]
 
 
 def megabytes(image: str) -> int:
@@ -57,9 +57,18 @@ def answered(container: str) -> int:
 
 
 def retried(project: Project) -> int:
-    """How many requests the proxy has sent to another replica than the first, by its log."""
-    lines = docker("logs", project.containers("proxy")[0]).splitlines()
-    return sum(json.loads(line)["retries"] not in ("0", "") for line in lines if line.startswith("{"))
+    """How many requests the proxy has sent to another replica than the first."""
+    return sum(line["retries"] != "0" for line in _proxy_log(project))
+
+
+def taken(project: Project) -> set[str]:
+    """The ids of all requests that have reached the proxy."""
+    return {line["request_id"] for line in _proxy_log(project)}
+
+
+def _proxy_log(project: Project) -> list[dict[str, Any]]:
+    text = "".join(docker("logs", container) for container in project.containers("proxy", all_of_them=True))
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
 def _ask(container: str, path: str) -> str:

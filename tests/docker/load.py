@@ -6,8 +6,9 @@ import itertools
 import json
 import threading
 import time
+import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 __all__ = ["Load", "Question", "questions", "under_load"]
 
 CLIENTS = 6
+REFUSED_SECONDS = 0.2
 PAUSE_SECONDS = 0.02  # between two requests of a client, so that two cores are left to what is tested
 Check = Callable[[httpx.Response], bool]
 
@@ -32,22 +34,29 @@ class Question(NamedTuple):
 
 @dataclass
 class Load:
-    """How many requests ended how. What the proxy took and nobody answered is lost; where nobody listens nothing was
-    taken; a refusal says so itself, with a problem document."""
+    """How many requests ended how. A refusal says so itself, with a problem document. Connections that ended without an
+    answer are `cut`, by the ids of their requests: Docker takes connections for a container that does not listen and
+    cuts them, so that only the proxy's log tells which of them it took, and are lost."""
 
     answered: int = 0
     refused: int = 0
     unreached: int = 0
+    cut: dict[str, str] = field(default_factory=dict)
     lost: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
     slowest_s: float = 0
     versions: Counter[int] = field(default_factory=Counter)
 
     def __str__(self) -> str:
+        unreached = self.unreached + len(self.cut)
         return (
-            f"{self.answered} answered, {self.refused} refused, {self.unreached} found nobody, "
+            f"{self.answered} answered, {self.refused} refused, {unreached} found nobody, "
             f"{self.lost.total()} lost, {self.wrong.total()} wrong; slowest {self.slowest_s:.1f} s"
         )
+
+    def settle(self, taken: Collection[str]) -> None:
+        """Of the requests that were cut, those that the proxy has taken are lost."""
+        self.lost.update(self.cut.pop(identity) for identity in self.cut.keys() & set(taken))
 
     @property
     def faultless(self) -> bool:
@@ -69,9 +78,11 @@ def under_load(address: str, asked: list[Question], *, keep_alive: bool = True) 
                 begun = time.monotonic()
                 count = _ask(http, question)
                 with lock:
+                    before = load.answered
                     count(load)
+                    pause = PAUSE_SECONDS if load.answered > before else REFUSED_SECONDS
                     load.slowest_s = max(load.slowest_s, time.monotonic() - begun)
-                if stop.wait(PAUSE_SECONDS):
+                if stop.wait(pause):
                     return
 
     threads = [threading.Thread(target=client, args=[number], daemon=True) for number in range(CLIENTS)]
@@ -87,13 +98,15 @@ def under_load(address: str, asked: list[Question], *, keep_alive: bool = True) 
 
 def _ask(http: httpx.Client, question: Question) -> Callable[[Load], None]:
     """What to count for one request."""
+    identity = uuid.uuid4().hex
     try:
-        answer = http.post(question.path, content=question.body, headers=question.headers)
+        headers = question.headers | {"X-Request-ID": identity}
+        answer = http.post(question.path, content=question.body, headers=headers)
     except httpx.ConnectError:
         return lambda load: setattr(load, "unreached", load.unreached + 1)
     except httpx.HTTPError as error:
         reason = f"{type(error).__name__}: {error}"
-        return lambda load: load.lost.update([reason])
+        return lambda load: load.cut.update({identity: reason})
     if answer.status_code == 503 and "request_id" in answer.text and "retry-after" in answer.headers:
         return lambda load: setattr(load, "refused", load.refused + 1)
     if answer.status_code in (502, 504):

@@ -14,7 +14,7 @@ import numpy as np
 from tests.deploy.expressions import rules
 from tests.docker import calls, monitoring
 from tests.docker.engine import PROJECT, ROOT, Project, docker, inspect, until, written
-from tests.docker.figures import addresses, answered, firing, megabytes, prometheus, retried, scraped, versions
+from tests.docker.figures import addresses, answered, firing, megabytes, prometheus, retried, scraped, taken, versions
 from tests.docker.load import Load, questions, under_load
 
 __all__ = ["STEPS"]
@@ -236,6 +236,7 @@ def _asked(project: Project, name: str, *, keep_alive: bool = True) -> Iterator[
     asked = questions(project.address, name, key=project.key, exact=name != TRAINED)
     with under_load(project.address, asked, keep_alive=keep_alive) as load:
         yield load
+    load.settle(taken(project))
     assert load.faultless, f"{load}\n{load.lost}\n{load.wrong}"
 
 
