@@ -59,7 +59,7 @@ openapi: .venv/ready  ## write docs/openapi.json anew
 	$(BIN)/diabolo openapi > docs/openapi.json
 
 CASES ?= 5000
-fuzz: .venv/ready  ## hostile bundles, programs and bodies, CASES new ones for each property; the suite tries a few of them
+fuzz: .venv/ready  ## hostile bundles, programs, bodies and bytes, CASES new ones for each property, a tenth for each operation; the suite tries a few
 	FUZZ_CASES=$(CASES) $(BIN)/pytest -o timeout=0 tests/fuzz
 
 docker-test: .venv/ready  ## the images and docker-compose.yml on a real engine: builds, scales, kills, trains, restarts; TORCH_INDEX as for the Dockerfile
