@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from bundle.calibration import Floats
+from service.api.access_log import SERVED
 from service.api.adapters import Adapter
 from service.api.answers import Answer, constant_fields, row_members
 from service.api.codings import content_coding, unpacked
@@ -79,6 +80,7 @@ async def stream(
         stopping=stopping,
         timeout_ms=timeout_ms,
         ends_at=ends_at,
+        scope=request.scope,
         instance=instance_of(request.scope),
         request_id=request_id_of(request.scope),
     ).answers(unpacked(request.pieces(), coding))
@@ -117,6 +119,7 @@ class RowStream:
     stopping: asyncio.Event
     timeout_ms: int
     ends_at: float | None
+    scope: Scope
     instance: str
     request_id: str
 
@@ -161,10 +164,12 @@ class RowStream:
     ) -> int:
         """How many lines there were, once each of them belongs to a batch that has begun."""
         count = 0
+        self.scope[SERVED] = self.model, self.adapter.operation, count
         async for lines in self._batches(pieces):
             await places.acquire()
             begun.put_nowait(asyncio.create_task(self._answer(lines, first=count)))
             count += len(lines)
+            self.scope[SERVED] = self.model, self.adapter.operation, count
         return count
 
     async def _batches(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[Sequence[Line]]:

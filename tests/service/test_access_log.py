@@ -88,6 +88,15 @@ async def test_rows_that_shared_a_pass_say_how_large_it_was(models: Path, log: i
     assert all(0 < line["queue_s"] <= line["duration_s"] for line in lines)
 
 
+async def test_a_stream_has_one_line_with_all_its_rows_and_passes(models: Path, log: io.StringIO) -> None:
+    lines = b"".join(json.dumps(row).encode() + b"\n" for row in [*ROWS, *ROWS, ROWS[0]])
+    async with serving(models, max_batch_rows=2) as served:
+        await served.post("tiny/encode", content=lines, headers={"Content-Type": "application/x-ndjson"})
+    (line,) = requests(log)
+    assert (line["model"], line["operation"], line["rows"], line["batch_size"]) == ("tiny", "encode", 5, 2)
+    assert 0 < line["queue_s"] + line["infer_s"] <= line["duration_s"]
+
+
 async def test_who_was_in_no_pass_has_no_times_of_one(models: Path, log: io.StringIO) -> None:
     async with serving(models) as served:
         await served.post("tiny/reconstruct", json={"inputs": [[1]]})
