@@ -203,7 +203,7 @@ class Supervisor:
         """What a worker that has ended has counted stays."""
         if self._settings.metrics_dir is not None:
             try:
-                ended(self._settings.metrics_dir, pid)
+                ended(self._settings.metrics_dir, pid, asked=self._stopping.is_set())
             except (OSError, ValueError) as error:
                 logger.error("what worker %d has counted is lost: %s", pid, error)
 

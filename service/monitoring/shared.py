@@ -51,10 +51,11 @@ def clear(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def ended(folder: Path, pid: int) -> None:
-    """The process has ended, which counts itself: what it has counted stays, how it was does not. Raises OSError."""
+def ended(folder: Path, pid: int, *, asked: bool = False) -> None:
+    """The process has ended, which itself is counted unless it was asked to: what it has counted stays, how it was does
+    not. Raises OSError."""
     past, names = _past(folder)
-    past.add("workers_ended", (), 1)
+    past.add("workers_ended", (), int(not asked))
     paths = list(folder.glob(f"worker-{pid}-*.json"))
     for path in paths:
         if path.name not in names and (content := _content(path)):

@@ -52,6 +52,8 @@ def test_what_the_dead_have_counted_stays_and_how_they_were_does_not(
     assert other.all().values == numbers(requests=8, in_flight=1, ended=2).values
     ended(tmp_path, 1)
     assert other.all().values == numbers(requests=8, in_flight=0, ended=3).values
+    ended(tmp_path, 2, asked=True)
+    assert other.all().values == numbers(requests=8, in_flight=0, ended=3).values
 
 
 def test_whoever_reads_while_a_file_becomes_past_counts_it_once(
