@@ -9,6 +9,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.monitoring.shared import Share
 from tests.e2e.conftest import Server
 from tests.e2e.test_workers import connect, eventually, get, two_workers, workers
 
@@ -55,6 +56,7 @@ def test_counts_are_exact_over_all_workers_and_survive_one_that_is_killed(tmp_pa
         assert len(list(folder.glob("worker-*.json"))) == 2
         server.process.terminate()
         assert server.process.wait(30) == 0
+        assert Share(folder).all().values["workers_ended"] == {(): [1]}, "those that were asked to end do not count"
 
 
 def test_the_folder_that_a_killed_service_has_left_goes_with_the_next(
