@@ -3,7 +3,7 @@
 import http.client
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from benchmarks.reliability.service import Service
 __all__ = ["Eyes", "holders", "seen_everywhere", "watching"]
 
 MOST_CONNECTIONS, PATIENCE_SECONDS, PASSING_SECONDS = 4_000, 60.0, 0.05
-LOOK_SECONDS = 0.1
+LOOK_SECONDS, PASSED_ON_SECONDS = 0.1, 5.0
 # A slow machine is no fault of the service's: what a soak claims is that nothing is lost, not how soon it comes.
 SOAK_SECONDS = 120.0
 
@@ -61,9 +61,8 @@ def watching(service: Service) -> Iterator[Eyes]:
             for _ in range(max(len(workers), len(opened))):
                 opened.append(http.client.HTTPConnection("127.0.0.1", service.port, timeout=30))
                 opened[-1].connect()
-            time.sleep(PASSING_SECONDS)  # while they are passed on
-            held = holders(workers, service.port)
-            by_worker = {held[port]: one for one in opened if (port := one.sock.getsockname()[1]) in held}
+            held = _passed_on(opened, workers, service.port)
+            by_worker = {held[port]: one for one in opened if (port := _own_port(one)) in held}
         for connection in set(opened) - set(by_worker.values()):
             connection.close()
         yield Eyes(by_worker)
@@ -75,7 +74,8 @@ def watching(service: Service) -> Iterator[Eyes]:
 def seen_everywhere(service: Service, path: str, until: Callable[[int, Any], bool]) -> None:
     """Every worker's answer was such. Raises TimeoutError.
 
-    Where one worker takes longer to answer than the others keep a silent connection open, it is tried anew.
+    Where one worker takes longer to answer than the others keep a silent connection open, or than they take to get as
+    many connections as can be opened, it is tried anew.
     """
     end = time.monotonic() + SOAK_SECONDS
     while True:
@@ -83,7 +83,7 @@ def seen_everywhere(service: Service, path: str, until: Callable[[int, Any], boo
             with watching(service) as eyes:
                 eyes.wait(path, until, seconds=end - time.monotonic())
                 return
-        except ConnectionError:
+        except (ConnectionError, RuntimeError):
             if time.monotonic() > end:
                 raise
 
@@ -101,6 +101,21 @@ def holders(pids: Iterable[int], port: int) -> dict[int, int]:
                 if target in ends:
                     found[ends[target]] = pid
     return found
+
+
+def _passed_on(opened: Sequence[http.client.HTTPConnection], workers: Sequence[int], port: int) -> Mapping[int, int]:
+    """`holders`, once each of the connections has a worker, or after a while."""
+    end = time.monotonic() + PASSED_ON_SECONDS
+    while True:
+        time.sleep(PASSING_SECONDS)
+        held = holders(workers, port)
+        if time.monotonic() > end or all(_own_port(one) in held for one in opened):
+            return held
+
+
+def _own_port(connection: http.client.HTTPConnection) -> int:
+    port: int = connection.sock.getsockname()[1]
+    return port
 
 
 def _port(address: str) -> int:
