@@ -23,6 +23,9 @@ __all__ = ["IMAGE_FORMATS", "Body", "Call", "Width", "load_json", "parameters_fr
 
 R = TypeVar("R", bound=OperationRequest)
 M = TypeVar("M", bound=BaseModel)
+MOST_FAULTS = 10
+MOST_MEMBERS = 64
+MOST_ERRORS = 1000
 IMAGE_FORMATS = {Media.PNG: "PNG", Media.JPEG: "JPEG"}
 
 
@@ -131,10 +134,17 @@ def load_json(content: bytes) -> dict[str, object]:
 
 def validate(schema: type[M], values: Mapping[str, object], *, strict: bool) -> M:
     """The request that these fields make. Raises InvalidContent with a pointer to each wrong one, up to ten."""
+    if len(values) > MOST_MEMBERS:  # each would be an error, and millions of those take many seconds
+        raise InvalidContent(
+            f"the request has {len(values)} fields, more than any has",
+            faults=[Fault(f"the fields are {', '.join(schema.model_fields)}", "#")],
+        )
     try:
         return schema.model_validate(values, strict=strict)
     except ValidationError as error:
         known = ", ".join(schema.model_fields)
+        if error.error_count() > MOST_ERRORS:
+            raise InvalidContent(f"the request is wrong in {error.error_count()} places") from None
         faults = [
             Fault(
                 f"unknown field; the fields are {known}"
@@ -142,7 +152,7 @@ def validate(schema: type[M], values: Mapping[str, object], *, strict: bool) -> 
                 else _sentence(fault["msg"]),
                 "#" + "".join(f"/{escape(str(part))}" for part in fault["loc"]),
             )
-            for fault in error.errors(include_input=False, include_url=False)[:10]
+            for fault in error.errors(include_input=False, include_url=False)[:MOST_FAULTS]
         ]
         raise InvalidContent("the request's fields are not valid", faults=faults) from None
 

@@ -29,7 +29,18 @@ __all__ = [
     "UnloadRequest",
 ]
 
-Parameters = dict[str, str | int | float | bool]
+MOST_MEMBERS = 64
+MOST_DIMENSIONS = 8
+
+
+def few(value: Any) -> Any:
+    """The value, unless it has more members than any needs: pydantic would look at each. Raises ValueError."""
+    if isinstance(value, dict) and len(value) > MOST_MEMBERS:
+        raise ValueError(f"an object of at most {MOST_MEMBERS} members belongs here")
+    return value
+
+
+Parameters = Annotated[dict[str, str | int | float | bool], BeforeValidator(few)]
 Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
 ]
@@ -83,6 +94,7 @@ class InputTensor(Tensor):
     name: Annotated[str, WithJsonSchema({"const": "input", "type": "string"})]
     shape: Annotated[
         list[Annotated[int, BeforeValidator(whole)]],
+        Field(max_length=MOST_DIMENSIONS),
         WithJsonSchema({"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1}),
     ] = Field(description="[rows, values of a row], or the shape of the image that a row is in place of the latter")
     datatype: Annotated[
@@ -122,8 +134,10 @@ class InferRequest(BaseModel):
     model_name: str | None = Field(None, description="as in the path, if it is given; KServe's client gives it")
     model_version: str | None = Field(None, description="as in the path, if it is given")
     parameters: InferParameters = Field(default_factory=dict)
-    inputs: list[InputTensor] = Field(min_length=1, max_length=1)
-    outputs: list[RequestedOutput] | None = Field(None, min_length=1)
+    inputs: list[Annotated[InputTensor, BeforeValidator(few)]] = Field(min_length=1, max_length=1)
+    outputs: list[Annotated[RequestedOutput, BeforeValidator(few)]] | None = Field(
+        None, min_length=1, max_length=MOST_MEMBERS
+    )
 
 
 class InferAnswer(BaseModel):
