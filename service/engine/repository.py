@@ -5,16 +5,16 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 from bundle.errors import BundleError
-from bundle.read import Bundle, read_bundle
+from bundle.read import Bundle
 from service.engine.desired import NOTHING, Desired
 from service.engine.folder import Fingerprint, Place, look
-from service.engine.loaded import LoadedModel, Proven, prove
+from service.engine.loaded import LoadedModel, Proven
+from service.engine.loader import Loader
 from service.engine.memory import give_back
 from service.engine.retirement import Retirement
 from service.engine.runtimes import OpenRuntime
@@ -62,8 +62,7 @@ class Repository:
         read: Callable[[Path], Bundle] | None = None,
     ) -> None:
         self._root = root
-        self._read = read
-        self._open_runtime = open_runtime
+        self._loader = Loader(open_runtime, read=read)
         self._make_loaded = make_loaded
         self._retirement = Retirement(drain_seconds)
         self._scanned = False
@@ -207,6 +206,7 @@ class Repository:
             self._drop(key)
         self._show()
         await self._retirement.close()
+        self._loader.close()
 
     async def _consider(self, key: Key, place: Place) -> None:
         """The version is loaded, or refused, or both: where a folder was damaged after it was loaded."""
@@ -218,7 +218,8 @@ class Repository:
             return
         loaded = self._models.get(key)
         try:
-            proven = await asyncio.to_thread(self._prove, place.path, other_than=loaded.digest if loaded else None)
+            digest = loaded.digest if loaded else None
+            proven = await self._loader.prove(place.path, other_than=digest, beside=self._scanned)
         except BundleError as error:
             self._refuse(Refusal(*key, error.reason, str(error), place.fingerprint))
         except OSError as error:  # the disk's trouble, not the folder's: no fingerprint, so that it is tried again
@@ -232,13 +233,6 @@ class Repository:
             self._absolve(key)
             if proven is not None:
                 self._load(key, proven)
-
-    def _prove(self, path: Path, *, other_than: str | None) -> Proven | None:
-        """What is in the folder, proven; None where it is the content of that digest, whatever else was changed."""
-        if other_than is None:
-            return prove(partial(self._read or read_bundle, path), self._open_runtime)
-        bundle = (self._read or read_bundle)(path)
-        return None if bundle.digest == other_than else prove(lambda: bundle, self._open_runtime)
 
     def _load(self, key: Key, proven: Proven) -> None:
         model = self._make_loaded(proven)

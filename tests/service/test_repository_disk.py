@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import service.engine.folder as folder_module
-import service.engine.repository as module
+import service.engine.loader as module
 from bundle.read import Bundle, Location, read_bundle, scan
 from service.engine.repository import Repository
 from service.engine.runtimes import Runtime

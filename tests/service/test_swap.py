@@ -16,7 +16,7 @@ import pytest
 from bundle.calibration import Floats
 from bundle.operations import Method
 from bundle.read import Bundle, read_bundle
-from service.engine import repository as module
+from service.engine import loader as module
 from service.engine.desired import NOTHING, Wish
 from service.engine.loaded import LoadedModel
 from service.engine.repository import Repository
