@@ -97,7 +97,7 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
         if tracing is not None:
             from service.api.spans import Spans
 
-            observer.trace(Spans(tracing.tracer))
+            observer.trace(Spans(tracing))
         yield
         app.state.draining = True
         stopping.set()

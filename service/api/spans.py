@@ -9,11 +9,13 @@ from typing import Any
 from opentelemetry import propagate
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 from starlette.types import Scope
 
 from service.api.access_log import QUIET, Traced, served_fields
 from service.engine.timeline import Stage, Timeline
+from service.monitoring.tracing import Tracing
 
 __all__ = ["Spans"]
 
@@ -39,8 +41,8 @@ class Spans:
     """Makes them when a request has ended, of what it has left in its timeline: while it is under way nothing is done
     for them. Requests of OTEL_PYTHON_EXCLUDED_URLS, by default probes and scrapes, have none."""
 
-    def __init__(self, tracer: Tracer) -> None:
-        self._tracer = tracer
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracer, self._sampler, self._ids = tracing.tracer, tracing.sampler, tracing.ids
         self._propagator = propagate.get_global_textmap()
         self._propagated = frozenset(field.encode() for field in self._propagator.fields)
         excluded = os.environ.get("OTEL_PYTHON_EXCLUDED_URLS", "").strip()
@@ -48,30 +50,35 @@ class Spans:
 
     def ended(self, scope: Scope, timeline: Timeline, *, method: str | None, route: str | None) -> Traced | None:
         """The request has ended now, and its spans are on their way where it is sampled: by the caller's word, if there
-        is one. `method` is None for one that is not known. None where it is excluded."""
+        is one. `method` is None for one that is not known. None where there are no spans."""
         if self._is_excluded(scope, route):
             return None
-        ends = time_ns()
-        shift = ends - monotonic_ns()
         attributes: dict[str, Any] = {"http.request.method": method or OTHER, "url.scheme": scope["scheme"]}
         if route is not None:
             attributes["http.route"] = route
+        name = f"{method or 'HTTP'} {route}" if route is not None else method or "HTTP"
+        context = self._caller(scope["headers"])
+        caller = get_current_span(context).get_span_context()
+        trace_id = caller.trace_id if caller.is_valid else self._ids.draw()
+        sampling = self._sampler.should_sample(context, trace_id, name, SpanKind.SERVER, attributes, ())
+        if sampling.decision is not Decision.RECORD_AND_SAMPLE:
+            return None
+        ends = time_ns()
+        shift = ends - monotonic_ns()
         span = self._tracer.start_span(
-            f"{method or 'HTTP'} {route}" if route is not None else method or "HTTP",
-            context=self._caller(scope["headers"]),
+            name,
+            context=context,
             kind=SpanKind.SERVER,
-            attributes=attributes,
+            attributes={**attributes, **sampling.attributes},
             start_time=_nanoseconds(timeline.start) + shift,
         )
-        if span.is_recording():
-            _describe(span, scope, timeline)
-            context = set_span_in_context(span, Context())
-            for stage in timeline.stages:
-                if stage.start is not None:
-                    self._add(stage, context, shift=shift, ends=ends, refused=scope.get("refused"))
-            span.end(ends)
-        found = span.get_span_context()
-        return Traced(found.trace_id, found.span_id)
+        _describe(span, scope, timeline)
+        below = set_span_in_context(span, Context())
+        for stage in timeline.stages:
+            if stage.start is not None:
+                self._add(stage, below, shift=shift, ends=ends, refused=scope.get("refused"))
+        span.end(ends)
+        return Traced(trace_id, span.get_span_context().span_id)
 
     def _is_excluded(self, scope: Scope, route: str | None) -> bool:
         if self._excluded is None:
