@@ -55,7 +55,7 @@ CODE = _array(NUMBER, LATENT_SIZE)
 INPUTS: Schema = {"anyOf": [*ROWS, *(_array(row, 1, MOST_ROWS) for row in ROWS)]}
 CODES: Schema = {"anyOf": [CODE, _array(CODE, 1, MOST_ROWS)]}
 ENDS = {
-    "inputs": {"anyOf": [*ROWS, *(_array(row, 1) for row in ROWS)]},
+    "inputs": {"anyOf": [ROWS[0], _array(ROWS[1], 1)]},
     "latents": {"anyOf": [CODE, _array(CODE, 1)]},
     "seeds": {"anyOf": [SEED, _array(SEED, 1)]},
 }
@@ -201,15 +201,14 @@ def _body(media: str, operation: str, schema: Schema) -> Schema:
 
 
 def _interpolation(members: Schema) -> Schema:
-    """What the ends are, `space` says."""
+    """What the ends are, `space` says, or nobody."""
     steps = {"type": "integer", "minimum": 2, "maximum": MOST_ROWS}
     others = {"method": members["method"], "decimals": members["decimals"]}
-    spaces = [
-        _object({"space": {"const": space}, "start": end, "end": end, "steps": steps}, **others)
-        for space, end in ENDS.items()
-    ]
-    unsaid = _object({"start": ENDS["inputs"], "end": ENDS["inputs"], "steps": steps}, **others)
-    return {"anyOf": [*spaces, unsaid]}
+    spaces = []
+    for space, end in ENDS.items():
+        ends, said = {"start": end, "end": end, "steps": steps}, {"space": {"const": space}}
+        spaces.append(_object(ends, **said, **others) if space == "inputs" else _object(ends | said, **others))
+    return {"anyOf": spaces}
 
 
 def _inference(schema: Schema) -> Schema:

@@ -55,6 +55,7 @@ def schema(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[schemathe
         yield schemathesis.openapi.from_dict(document, config=schemathesis.Config.from_dict(config))
 
 
+@pytest.mark.timeout(0 if CASES else 600)  # thousands of requests, on a machine that may be busy
 def test_the_service_answers_as_its_document_says(
     schema: schemathesis.BaseSchema, request: pytest.FixtureRequest
 ) -> None:
