@@ -71,7 +71,12 @@ def answer_media(accept: str | None, *, possible: Sequence[Media]) -> Media:
     """
     if not accept or accept == "*/*":
         return possible[0]
-    best = parse_accept_header(accept, MIMEAccept).best_match(list(possible))
+    return _best(accept, tuple(possible))
+
+
+@lru_cache(maxsize=256)
+def _best(accept: str, possible: tuple[Media, ...]) -> Media:
+    best = parse_accept_header(accept, MIMEAccept).best_match(possible)
     if best is None:
         raise NotAcceptable(f"this answer can be given as {', '.join(possible)}")
     return Media(best)
