@@ -6,7 +6,6 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from http.client import HTTPSConnection
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ import trustme
 
 from tests.certificates import Files, trust_in, write_certificate
 from tests.e2e.conftest import ROOT, Server, serving, wait_until_ready
+from tests.e2e.test_workers import eventually
 
 BODY = {"inputs": np.linspace(0, 1, 3 * 784, dtype=np.float32).reshape(3, 784).tolist()}
 CONNECTIONS = 8
@@ -68,16 +68,23 @@ def numbers(address: str, client: httpx.Client) -> object:
     return answer.json()["latents"]
 
 
+def shown(place: Secured) -> set[bytes]:
+    """The certificates that as many connections are shown as all workers have to take some of."""
+    with contextlib.ExitStack() as stack:
+        found = set()
+        for _ in range(CONNECTIONS):
+            plain = stack.enter_context(socket.create_connection(place.place, timeout=60))
+            secure = stack.enter_context(TRUST.wrap_socket(plain, server_hostname=place.place[0]))
+            assert secure.version() == "TLSv1.3"
+            found.add(secure.getpeercert(binary_form=True) or b"")
+        return found
+
+
 def test_all_connections_are_shown_the_certificate_and_answered_as_over_http(place: Secured, server: Server) -> None:
     with contextlib.ExitStack() as stack:
         plain = stack.enter_context(httpx.Client(timeout=60))
         expected = numbers(server.address, plain)
-        for _ in range(CONNECTIONS):
-            connection = HTTPSConnection(*place.place, timeout=60, context=TRUST)
-            stack.callback(connection.close)
-            connection.connect()
-            assert connection.sock.getpeercert(binary_form=True) == place.certificate
-            assert connection.sock.version() == "TLSv1.3"
+        assert shown(place) == {place.certificate}
         for _ in range(CONNECTIONS):
             client = stack.enter_context(httpx.Client(verify=TRUST, timeout=60))
             assert numbers(place.server.address, client) == expected
@@ -121,6 +128,14 @@ def is_well(place: Secured, **settings: str) -> bool:
 def test_the_health_check_of_the_container_sees_that_it_is_ready(place: Secured) -> None:
     assert is_well(place, **place.settings)
     assert not is_well(place), "what it does not speak is HTTP"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_renewed_certificate_is_shown_by_every_process(tmp_path: Path, workers: str) -> None:
+    with secured(tmp_path, write_certificate(AUTHORITY, tmp_path), workers=workers, poll_seconds="0.1") as place:
+        assert shown(place) == {place.certificate}
+        renewed = write_certificate(AUTHORITY, tmp_path)
+        eventually(lambda: shown(place) == {ssl.PEM_cert_to_DER_cert(renewed.certificate.read_text())})
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
