@@ -38,6 +38,7 @@ class Metrics:
         self._loads: Counter[str] = Counter()
         self._share: Share | None = None
         self._failed = False
+        self._version = version("diabolo")  # reads all that is known of the package: not for every scrape
 
     def tally(self, name: str, number: int) -> Tally:
         """The tally of a version that has been loaded: the same as when it was loaded before."""
@@ -66,7 +67,7 @@ class Metrics:
         found.add("ready", (), ready)
         found.add("workers", (), 1)
         found.add("workers_ended", (), 0)
-        found.add("build_info", (version("diabolo"),), 1)
+        found.add("build_info", (self._version,), 1)
         return found
 
     async def together(self, own: Snapshot) -> Snapshot:

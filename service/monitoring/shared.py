@@ -5,7 +5,6 @@ files are replaced atomically, so whoever reads finds whole ones.
 """
 
 import os
-import tempfile
 import time
 from pathlib import Path
 
@@ -83,6 +82,6 @@ def _content(path: Path) -> bytes:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-        file.write(content)
-    Path(file.name).replace(path)
+    new = path.with_name(f".{path.name}")  # each file has one process that writes it
+    new.write_bytes(content)
+    new.replace(path)

@@ -170,6 +170,15 @@ async def test_nothing_is_counted_where_that_is_unwanted(models: Path) -> None:
         assert not served.app.state.metrics.traffic.seconds
 
 
+async def test_numbers_are_put_together_without_reading_what_is_known_of_the_package(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That happens four times a second, and would take longer than all the rest."""
+    async with serving(models) as served:
+        monkeypatch.setattr("service.monitoring.metrics.version", lambda _: 1 / 0)
+        assert (await scraped(served))("diabolo_build_info") == 1
+
+
 async def test_a_bug_counts_as_what_was_answered(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(models) as served:
         monkeypatch.setattr(served.repository, "get", lambda *_: 1 / 0)
