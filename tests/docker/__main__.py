@@ -37,7 +37,7 @@ def main() -> int:
             except Exception:
                 failed = True
                 _say(traceback.format_exc())
-                _say(project.compose("logs", "--tail", "30"))
+                _say(project.compose("logs", "--no-color", "--tail", "30"))
                 counted = "FAILED"
             rows.append({"step": step.__name__, "seconds": round(time.monotonic() - begun), "counted": counted})
             if failed:

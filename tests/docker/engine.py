@@ -47,7 +47,8 @@ class Project:
         self.address = f"http://127.0.0.1:{self.port}"
         self.variables = {"PORT": str(self.port)} | variables
         self.key = ""  # what clients send, once the service asks for one
-        self.folder = Path(tempfile.mkdtemp())  # for its secrets; nobody else of this machine may look into it
+        self._secrets = tempfile.TemporaryDirectory()
+        self.folder = Path(self._secrets.name)  # for its secrets; nobody else of this machine may look into it
         self._command = ["docker", "compose"] if _has_plugin() else ["docker-compose"]
 
     def compose(self, *arguments: str, timeout: float = 600) -> str:
@@ -79,7 +80,6 @@ class Project:
         """Containers, networks and volumes of this project are gone."""
         profiles = [part for name in ("gpu", "observability", "train") for part in ("--profile", name)]
         self.compose(*profiles, "down", "-v", "--remove-orphans", "-t", "1")
-        shutil.rmtree(self.folder)
 
 
 def inspect(container: str) -> Any:

@@ -23,7 +23,7 @@ IMAGES = {"service": "diabolo", "slim": "diabolo:slim", "train": "diabolo:train"
 BASE = "python:3.11-slim-bookworm"
 REPLICAS = 3
 TRAINED = "digits-vae"
-EPOCHS = "20"
+EPOCHS = "5"
 
 
 def build(project: Project) -> str:
