@@ -18,7 +18,7 @@ import httpx
 from benchmarks.serving import ROOT, free_port
 from benchmarks.spread import descendants
 
-__all__ = ["Service", "Usage", "raise_file_limit", "serving"]
+__all__ = ["Service", "Usage", "machine_cpu_seconds", "raise_file_limit", "serving"]
 
 COMMAND = [sys.executable, "-c", "from cli.main import main; main()", "serve"]
 START_SECONDS = 120.0
@@ -64,6 +64,11 @@ class Service:
     def processes(self) -> list[int]:
         """The supervisor and its workers."""
         return [self.pid, *self.workers()]
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the supervisor, its workers, and workers that it has replaced."""
+        of_workers = (_ticks(pid)[:2] for pid in self.workers())
+        return sum(map(sum, [_ticks(self.pid), *of_workers])) / os.sysconf("SC_CLK_TCK")
 
     def wait_until_ready(self, workers: int) -> None:
         """So many workers serve everything that is in the folder. Raises RuntimeError after two minutes."""
@@ -120,9 +125,25 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
+def machine_cpu_seconds() -> float:
+    """Processor time that all cores have spent on anything since the machine was started."""
+    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
 def _started(pid: int) -> int:
-    """When the process began, in ticks of the kernel's clock."""
+    """When the process began, in ticks of the kernel's clock; 0 once it has ended."""
+    return int(_status(pid)[19])
+
+
+def _ticks(pid: int) -> tuple[int, ...]:
+    """User's and system's time of a process, and those of its children that have ended; none once it has ended."""
+    return tuple(map(int, _status(pid)[11:15]))
+
+
+def _status(pid: int) -> list[str]:
+    """/proc/<pid>/stat after the name: proc(5) counts from 3."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return ["0"] * 50

@@ -28,7 +28,7 @@ from benchmarks.reliability.pictures import picture_questions
 from benchmarks.reliability.question import JSON, NPY, Question
 from benchmarks.reliability.questions import question, questions_of, tensor_questions
 from benchmarks.reliability.row import Outcome, Row
-from benchmarks.reliability.service import Service, Usage, serving
+from benchmarks.reliability.service import Service, Usage, machine_cpu_seconds, serving
 from benchmarks.serving import print_line
 from bundle.operations import Operation
 from bundle.read import Bundle
@@ -100,7 +100,8 @@ async def _soak(service: Service, questions: list[Question], contents: list[Bund
     soaked = Soaked()
     client = Client(service.port, soaked.tally, fresh_every=FRESH_EVERY)
     soak = Soak(service, client, mixed(questions), contents, count(2), soaked)
-    start, spent = time.monotonic(), time.process_time()
+    start, spent, own = time.monotonic(), time.process_time(), service.cpu_seconds()
+    machine = machine_cpu_seconds()
     try:
         while time.monotonic() - start < 60 * minutes:
             await soak.lap()
@@ -108,7 +109,9 @@ async def _soak(service: Service, questions: list[Question], contents: list[Bund
     except (TimeoutError, RuntimeError, OSError, http.client.HTTPException) as error:
         soaked.broken = f"{error!r:.300}"
     soaked.seconds = time.monotonic() - start
-    soaked.cost = (time.process_time() - spent) / (time.monotonic() - start)
+    soaked.cost = (time.process_time() - spent) / soaked.seconds
+    ours = time.process_time() - spent + service.cpu_seconds() - own
+    soaked.others = (machine_cpu_seconds() - machine - ours) / soaked.seconds / (os.cpu_count() or 1)
     soaked.surprises = client.surprises
     await client.close()
     return soaked

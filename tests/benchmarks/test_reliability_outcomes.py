@@ -6,6 +6,7 @@ import io
 import json
 import os
 import socket
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from benchmarks.reliability.overload import Phase
 from benchmarks.reliability.overload import outcome as overload_outcome
 from benchmarks.reliability.page import page, write
 from benchmarks.reliability.row import Check, Outcome, Row
-from benchmarks.reliability.service import Usage
+from benchmarks.reliability.service import Service, Usage, machine_cpu_seconds
 from benchmarks.reliability.tally import Tally, Verdict
 
 
@@ -87,6 +88,28 @@ def test_a_soak_misses_by_one_wrong_answer_or_one_surprise() -> None:
         "requests refused while there was no overload",
         "tracebacks in the service's log",
     ]
+
+
+def test_refusals_are_held_against_the_service_only_on_a_machine_of_its_own() -> None:
+    soaked = Soaked(laps=[held(100)] * 4, others=0.05)
+    soaked.tally.add(25, 1, Verdict.REFUSED)
+    refused = "requests refused while there was no overload"
+    assert states(soak_outcome(soaked, minutes=1, tracebacks=0, setting=""))[refused] is False
+
+    soaked.others = 0.4
+    outcome = soak_outcome(soaked, minutes=1, tracebacks=0, setting="")
+    assert refused not in states(outcome)
+    assert f"{refused}: 1, of what others left of the machine" in outcome.notes
+
+
+def test_processor_time_counts_for_a_process_and_for_the_machine(tmp_path: Path) -> None:
+    service = Service(0, os.getpid(), tmp_path, tmp_path / "log")
+    own, machine = service.cpu_seconds(), machine_cpu_seconds()
+    end = time.thread_time() + 0.1
+    while time.thread_time() < end:
+        pass
+    assert service.cpu_seconds() - own >= 0.08
+    assert machine_cpu_seconds() - machine >= 0.08
 
 
 def test_a_soak_that_breaks_off_misses_and_says_when_and_why() -> None:
