@@ -18,8 +18,14 @@ from service.errors import HeadTooLarge, MalformedRequest, RequestTooSlow, Servi
 __all__ = ["Connection"]
 
 MAX_HEAD_BYTES = 2**16
+MOST_WAITING = 100
 LINGER_SECONDS = 0.5
 VANISHED_SECONDS = 60
+
+
+class TooManyWaiting(Exception):
+    """A client has sent more requests than may wait for the one in front of them. uvicorn goes on to read while that
+    reads its own body, so they would be held without a bound: they are answered, and nothing after them is read."""
 
 
 class Connection(HttpToolsProtocol):
@@ -69,6 +75,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser. Requests may come before the one in front of them is answered."""
+        if len(self.pipeline) >= MOST_WAITING:
+            raise TooManyWaiting
         before = self.cycle
         super().on_headers_complete()
         if before is not None and not before.response_complete:
@@ -100,6 +108,7 @@ class Connection(HttpToolsProtocol):
         # The request knows its connection: a ring, in which the bundle that answered would stay until it is found.
         self.cycle = self.scope = None  # type: ignore[assignment]  # as before the first request
         self.app_state = {}
+        self._head = self._waits = None
         if self._lost is not None:
             self._lost()
 

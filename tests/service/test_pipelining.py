@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.clients import PATH, Place, client, place_over, request, until
+from service.connection import MOST_WAITING
+from tests.service.clients import BODY, PATH, Place, client, place_over, request, until
 
 
 @pytest.fixture
@@ -55,9 +56,33 @@ async def test_a_client_that_leaves_several_requests_leaves_no_error(
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-async def test_thousands_of_requests_in_one_piece_are_all_answered(place: Place) -> None:
-    async with client(place) as sender:
-        sending = asyncio.create_task(sender.send(b"GET /livez HTTP/1.1\r\n\r\n" * 4000))
-        for _ in range(4000):
-            assert (await sender.answer())[0] == 200
-        await sending
+async def test_of_more_than_may_wait_those_in_front_are_answered_and_the_connection_ends(place: Place) -> None:
+    async with client(place) as eager:
+        await eager.send(request() + b"GET /livez HTTP/1.1\r\n\r\n" * 4000)
+        for _ in range(1 + MOST_WAITING):
+            assert (await eager.answer())[0] == 200
+        assert await eager.ended()
+
+
+async def test_as_many_as_may_wait_are_answered_and_more_can_follow(place: Place) -> None:
+    async with client(place) as eager:
+        for _ in range(2):
+            await eager.send(request() * MOST_WAITING)
+            for _ in range(MOST_WAITING):
+                assert (await eager.answer())[0] == 200
+
+
+async def test_what_waits_is_bounded_however_long_the_one_in_front_takes(place: Place) -> None:
+    place.served.program.hold()
+    async with client(place) as eager:
+        sending = asyncio.create_task(eager.send(request(BODY + b" " * 30_000) * 1000))
+        await place.served.program.entered()
+        (connection,) = place.connections
+        for _ in range(2000):
+            await asyncio.sleep(0)
+            connection.attend(0, seconds=1)
+            assert len(connection.pipeline) <= MOST_WAITING
+        place.served.program.release()
+        for _ in range(8):
+            assert (await eager.answer())[0] == 200
+        sending.cancel()
