@@ -4,6 +4,7 @@ docs/observability.md. Exit code 1 where wrk is missing."""
 import argparse
 import datetime
 import json
+import os
 import shutil
 import signal
 import sys
@@ -39,6 +40,7 @@ def main() -> int:
     results = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "variants": len(VARIANTS),
+        "load_before": round(os.getloadavg()[0], 1),
         "workers": WORKERS,
         "connections": CONNECTIONS,
         "pace": {"rounds": chosen.rounds, "seconds": chosen.seconds},

@@ -37,6 +37,7 @@ Without anything (`DIABOLO_METRICS=0`, `DIABOLO_LOG_LEVEL=error`) plain numbers 
 `DIABOLO_LOG_SHARE` of 0.01 saves nearly all of what lines cost.
 
 {results["date"]}; {machine["cores"]} cores ({machine["cpu"]}), {machine["system"]}, Python {machine["python"]}, {machine["load"]}; {packages}.
+The load average before it began was {results["load_before"]}: much above zero means that others had the cores as well.
 """  # noqa: E501
 
 

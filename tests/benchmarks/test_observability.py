@@ -38,6 +38,7 @@ def result(ratios: list[float]) -> dict[str, Any]:
     return {
         "date": "2026-11-23",
         "variants": len(VARIANTS),
+        "load_before": 0.1,
         "workers": 2,
         "connections": 16,
         "pace": {"rounds": len(ratios), "seconds": 2},
