@@ -48,6 +48,8 @@ def schema(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[schemathe
                 "deterministic": not CASES,
                 "database": "none",
             },
+            # Which names there are is known, and what Schemathesis learns from answers makes it slower and slower.
+            "phases": {phase: {"extra-data-sources": {"responses": False}} for phase in ("examples", "fuzzing")},
             "checks": {"enabled": True, "negative_data_rejection": {"expected-statuses": REFUSED}},
             **({} if CASES else {"seed": 1}),
             **({"auth": {"openapi": {"api_key": {"api_key": KEY}}}} if keys else {}),
