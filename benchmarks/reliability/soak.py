@@ -91,8 +91,8 @@ def measure(minutes: float) -> Outcome:
         f"{FRESH_EVERY} over a connection of its own. "
         f"Meanwhile again and again: a new version takes the place of the old one; {BURST_SECONDS:g} s of {TIMES:g} "
         "times what the service bears; another bundle is published, asked and removed, or unloaded, loaded and asked; "
-        "SIGKILL for the younger worker, so that the elder one lives through everything. Each lap ends with a rest, in "
-        "which what the processes hold is read.",
+        "SIGKILL for the younger worker, so that the elder one lives through everything. Each lap ends with a rest "
+        "and one more visit, after which what the processes hold is read.",
     )
 
 
@@ -154,6 +154,7 @@ class Soak:
                 await load
         await self.client.quiet()
         self.client.rest()
+        await self._visit()  # whose leaving gives back what was freed: else what is held follows the lap's load
         await asyncio.sleep(REST_SECONDS)
         elder = self.service.workers()[0]
         tasks = await asyncio.to_thread(tasks_of, elder, self.service.models.parent)
