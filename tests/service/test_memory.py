@@ -1,4 +1,4 @@
-"""What the C library keeps: threads share one arena, unless the environment says otherwise."""
+"""Memory of the process: threads share one arena, and the collector leaves alone what is as old as the process."""
 
 import os
 import subprocess
@@ -31,6 +31,19 @@ libc.fclose(file)
 """
 
 
+FROZEN = """
+import gc, socket, sys, uvicorn
+from service.server import serve
+from service.settings import Settings
+
+def run(server, sockets):
+    print(len(gc.get_objects()) / gc.get_freeze_count())
+
+uvicorn.Server.run = run
+serve(Settings(port=0))
+"""
+
+
 def arenas(**environment: str) -> int:
     """How many a process of the service has four of whose threads have allocated."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
@@ -48,3 +61,8 @@ def arenas(**environment: str) -> int:
 def test_the_services_threads_share_one_arena_unless_the_environment_chooses_otherwise() -> None:
     assert arenas() == 1
     assert arenas(MALLOC_ARENA_MAX="3") == 3
+
+
+def test_what_was_made_before_serving_is_not_looked_at_by_the_collector() -> None:
+    done = subprocess.run([sys.executable, "-c", FROZEN], capture_output=True, text=True, check=True, timeout=60)
+    assert float(done.stdout) < 0.1
