@@ -2,33 +2,44 @@
 
 import logging
 import sys
-from datetime import UTC, datetime
 
 import orjson
+from structlog.processors import (
+    CallsiteParameter,
+    CallsiteParameterAdder,
+    EventRenamer,
+    JSONRenderer,
+    TimeStamper,
+    format_exc_info,
+)
+from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
+from structlog.typing import EventDict
 
 from service.settings import Settings
 
-__all__ = ["JsonLines", "configure_logs"]
+__all__ = ["configure_logs", "json_lines"]
 
 TEXT = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
 
 
-class JsonLines(logging.Formatter):
-    """A JSON object for each record, with the `fields` that it was given."""
+def json_lines() -> logging.Formatter:
+    """Makes a JSON object of each record, whoever logged it, with what it was given as `extra`."""
+    return ProcessorFormatter(
+        foreign_pre_chain=[
+            TimeStamper(fmt="iso", utc=True),
+            add_log_level,
+            add_logger_name,
+            EventRenamer("message"),
+            CallsiteParameterAdder({CallsiteParameter.PROCESS}),
+            ExtraAdder(),
+            format_exc_info,
+        ],
+        processors=[ProcessorFormatter.remove_processors_meta, JSONRenderer(serializer=_dumps)],
+    )
 
-    def format(self, record: logging.LogRecord) -> str:
-        """One line."""
-        line: dict[str, object] = {
-            "timestamp": datetime.fromtimestamp(record.created, UTC),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            "process": record.process,
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z).decode()
+
+def _dumps(line: EventDict, **_: object) -> str:
+    return orjson.dumps(line, default=str).decode()
 
 
 def configure_logs(settings: Settings) -> None:
@@ -37,7 +48,7 @@ def configure_logs(settings: Settings) -> None:
     logging.logThreads = logging.logMultiprocessing = False
     if settings.log_format == "json":
         handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(JsonLines())
+        handler.setFormatter(json_lines())
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter(TEXT))

@@ -57,7 +57,7 @@ class AccessLog:
             message = "%s %s %d in %.1f ms, request %s"
             arguments = (method, route, status, 1000 * seconds, fields.get("request_id"))
             # As `logger.log` does, but that searches the stack for its caller, a third of what a line costs.
-            record = logger.makeRecord(logger.name, level, "", 0, message, arguments, None, extra={"fields": fields})
+            record = logger.makeRecord(logger.name, level, "", 0, message, arguments, None, extra=fields)
             logger.handle(record)
 
 

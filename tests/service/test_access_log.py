@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from service.api.access_log import AccessLog
-from service.logs import JsonLines
+from service.logs import json_lines
 from tests.key_files import KEY, write_keys
 from tests.service.serving import ROWS, Served, serving
 
@@ -25,7 +25,7 @@ def log() -> Iterator[io.StringIO]:
     """What is logged, as JSON."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(json_lines())
     root = logging.getLogger("diabolo")
     before = root.level
     root.addHandler(handler)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.collector import SERVER, Collected, Collector, collecting
-from service.logs import JsonLines
+from service.logs import json_lines
 from tests.service.clients import request
 from tests.service.programs import Program
 from tests.service.serving import ROWS, Served, serving
@@ -268,7 +268,7 @@ async def test_probes_and_scrapes_have_no_spans_unless_the_variable_says_otherwi
 async def test_lines_in_the_log_name_the_span(models: Path, collector: Collector) -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(json_lines())
     access = logging.getLogger("diabolo.access")
     access.addHandler(handler)
     before = access.level
