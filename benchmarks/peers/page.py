@@ -78,10 +78,10 @@ def page(results: dict[str, Any]) -> str:
         _servers(results),
         *_excuses(results["peers"]),
         "## Where the time of a request goes\n",
-        "Microseconds of a request on one thread, without sockets: uvicorn's protocol is handed the bytes of as many"
-        " requests at once as one of the two workers has connections in the cell; each figure is one request's share of"
-        " the time. HTTP is what the echo costs in the service's place, the framework what the other stages leave"
-        " over; medians (`python -m benchmarks.stages`). The goal is a framework's share of 20 % at most of W1.\n",
+        "Microseconds of the processor, without sockets: uvicorn's protocol is handed the bytes of as many requests "
+        "at once as one of the two workers has connections in the cell; each figure is one request's share. HTTP is "
+        "what the echo costs in the service's place, the framework what the other stages leave over; medians (`python "
+        "-m benchmarks.stages`). The goal is a framework's share of 20 % at most of W1.\n",
         _stages(results["stages"]),
         "## Forward passes alone\n",
         "Two processes that do nothing else, one thread each (`python -m benchmarks.forward`).\n",

@@ -15,6 +15,10 @@ from tests.service.repositories import repository_of
 CYCLES = 100
 
 
+def forward_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("forward")}
+
+
 async def test_a_hundred_versions_that_came_and_went_leave_nothing_behind(root: Path) -> None:
     runtimes: list[weakref.ref[FakeRuntime]] = []
 
@@ -23,6 +27,7 @@ async def test_a_hundred_versions_that_came_and_went_leave_nothing_behind(root: 
         runtimes.append(weakref.ref(runtime))
         return runtime
 
+    before = set(threading.enumerate())  # other tests' threads are theirs
     async with repository_of(root, open_runtime) as repository:
         tasks = asyncio.all_tasks()
         for version in range(1, CYCLES + 1):
@@ -36,8 +41,7 @@ async def test_a_hundred_versions_that_came_and_went_leave_nothing_behind(root: 
         gc.collect()
         assert len(runtimes) == CYCLES
         assert [runtime() for runtime in runtimes] == CYCLES * [None]
-        for thread in threading.enumerate():
-            if thread.name.startswith("forward"):
-                await asyncio.to_thread(thread.join, 30)
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("forward")]
+        for thread in forward_threads() - before:
+            await asyncio.to_thread(thread.join, 30)
+        assert not forward_threads() - before
         assert (len(repository.loaded), len(repository.refused)) == (0, 0)
