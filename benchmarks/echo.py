@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from service.channel import MESSAGE_BYTES
+from service.monitoring.metrics import Metrics
 from service.settings import Settings
 from service.supervisor import supervise
 from service.worker import Worker
@@ -70,6 +71,7 @@ def work(channel: socket.socket) -> None:
     standing = FastAPI()
     standing.state.draining, standing.state.repository = False, SimpleNamespace(complete=True)
     standing.state.stopping = asyncio.Event()
+    standing.state.metrics = Metrics()
     Worker(config, standing, settings, channel=channel).run(sockets=[])
 
 
