@@ -1,8 +1,10 @@
 """A line in the log for each request: who asked for what is in it, what was asked and answered never is."""
 
 import logging
+import math
 import random
 import re
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ __all__ = ["QUIET", "SERVED", "AccessLog", "Traced", "served_fields"]
 SERVED = "served"
 """Where endpoints leave the bundle, the operation and the number of rows in the scope."""
 TRACE = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
+REFUSED_SECONDS = 1.0
 QUIET = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 logger = logging.getLogger("diabolo.access")
 
@@ -28,12 +31,22 @@ class Traced(NamedTuple):
 
 class AccessLog:
     """Lines for this share of the requests, and for all that failed by the service's fault or took `slow_seconds`.
-    Probes come for ever and say nothing while they succeed."""
+    Refusals for want of room or time come in thousands, when there is time for nothing: one a second is a failure in
+    this sense. Probes come for ever and say nothing while they succeed."""
 
-    def __init__(self, *, share: float, slow_seconds: float, draw: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        *,
+        share: float,
+        slow_seconds: float,
+        draw: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._share = share
         self._slow_seconds = slow_seconds
         self._draw = draw
+        self._clock = clock
+        self._refused_at = -math.inf
 
     def ended(
         self,
@@ -48,7 +61,7 @@ class AccessLog:
     ) -> None:
         """The request has its line, if it is to have one. It names the span that was made for the request, or where
         there is none the caller's."""
-        level = logging.WARNING if status >= 500 or seconds >= self._slow_seconds else logging.INFO
+        level = logging.WARNING if self._matters(status, seconds) else logging.INFO
         if not logger.isEnabledFor(level):
             return
         if level == logging.WARNING or ((self._share >= 1 or self._draw() < self._share) and route not in QUIET):
@@ -59,6 +72,14 @@ class AccessLog:
             # As `logger.log` does, but that searches the stack for its caller, a third of what a line costs.
             record = logger.makeRecord(logger.name, level, "", 0, message, arguments, None, extra=fields)
             logger.handle(record)
+
+    def _matters(self, status: int, seconds: float) -> bool:
+        if status == 500 or seconds >= self._slow_seconds:
+            return True
+        if status < 500 or (now := self._clock()) - self._refused_at < REFUSED_SECONDS:
+            return False
+        self._refused_at = now
+        return True
 
 
 def _fields(scope: Scope, method: str, route: str, status: int, seconds: float) -> dict[str, Any]:

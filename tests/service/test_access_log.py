@@ -172,6 +172,18 @@ def test_a_share_of_the_rest_and_all_slow_ones_are_logged(log: io.StringIO) -> N
     ]
 
 
+def test_of_refusals_for_want_of_room_or_time_one_a_second_is_a_warning(log: io.StringIO) -> None:
+    clock = iter([10.0, 10.9, 11.0, 11.5])
+    access = AccessLog(share=0, slow_seconds=9, clock=clock.__next__)
+    for number, status in enumerate((503, 504, 503, 500, 503), start=1):
+        access.ended({"headers": []}, "GET", "/", status=status, seconds=number)
+    assert [(line["duration_s"], line["level"]) for line in requests(log)] == [
+        (1, "warning"),
+        (3, "warning"),
+        (4, "warning"),
+    ]
+
+
 def test_an_exception_is_one_line_too(log: io.StringIO) -> None:
     try:
         raise ValueError("first\nsecond")
