@@ -34,7 +34,7 @@ def main() -> int:
             _say(f"... {step.__name__}: {step.__doc__}")
             try:
                 counted = step(project)
-            except Exception:
+            except Exception:  # whatever failed, the containers' last words are shown and all is cleaned up
                 failed = True
                 _say(traceback.format_exc())
                 _say(project.compose("logs", "--no-color", "--tail", "30"))
