@@ -4,16 +4,6 @@ import logging
 import sys
 
 import orjson
-from structlog.processors import (
-    CallsiteParameter,
-    CallsiteParameterAdder,
-    EventRenamer,
-    JSONRenderer,
-    TimeStamper,
-    format_exc_info,
-)
-from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
-from structlog.typing import EventDict
 
 from service.settings import Settings
 
@@ -24,6 +14,17 @@ TEXT = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
 
 def json_lines() -> logging.Formatter:
     """Makes a JSON object of each record, whoever logged it, with what it was given as `extra`."""
+    # Only here, for it brings all that it needs to colour lines, where that is installed.
+    from structlog.processors import (
+        CallsiteParameter,
+        CallsiteParameterAdder,
+        EventRenamer,
+        JSONRenderer,
+        TimeStamper,
+        format_exc_info,
+    )
+    from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
+
     return ProcessorFormatter(
         foreign_pre_chain=[
             TimeStamper(fmt="iso", utc=True),
@@ -38,7 +39,7 @@ def json_lines() -> logging.Formatter:
     )
 
 
-def _dumps(line: EventDict, **_: object) -> str:
+def _dumps(line: object, **_: object) -> str:
     return orjson.dumps(line, default=str).decode()
 
 

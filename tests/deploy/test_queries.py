@@ -32,7 +32,8 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Shape]:
     refused = models / "fashion-linear" / "2"
     refused.mkdir()
     (refused / "manifest.json").write_text("{")
-    with two_workers(models) as server:
+    # One connection, so one worker: another might not know yet what this one has been asked.
+    with two_workers(models) as server, httpx.Client() as client:
         url = f"{server.address}/v1/models/fashion-linear/anomaly-score"
         row = [0.5] * 784
         for rows, headers, status in (
@@ -40,8 +41,8 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Shape]:
             ([[1.0]], {}, 422),
             ([row] * 512, {"Request-Timeout-Ms": "1"}, 504),
         ):
-            assert httpx.post(url, json={"inputs": rows}, headers=headers).status_code == status
-        text = httpx.get(f"{server.address}/metrics").text
+            assert client.post(url, json={"inputs": rows}, headers=headers).status_code == status
+        text = client.get(f"{server.address}/metrics").text
     scraped: dict[str, dict[str, frozenset[str]]] = defaultdict(dict)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
