@@ -45,10 +45,10 @@ graph, which took 570 MB instead of 210 and was no faster. Not tried: compiled p
 an HTTP server other than uvicorn.
 
 What is left of one row with ONNX: the forward pass reads 2.6 MB of weights at 20 GB/s, simdjson and orjson take 47 to
-73 microseconds for 784 numbers, and uvicorn's protocol costs what it costs the echo. Of 64 rows with ONNX, reading takes
-31 %, printing 29 % and the forward pass 20 %. Where several share a pass, the framework is two fifths or more of what a
-request costs; a sampling profile shows no single call in it that takes more than a few microseconds. The load generator
-runs on the same cores and is part of every figure.
+73 microseconds for 784 numbers, and uvicorn's protocol costs what it costs the echo. Of 64 rows with ONNX, reading
+takes 31 %, printing 29 % and the forward pass 20 %. Where several share a pass, the framework is two fifths or more
+of what a request costs; a sampling profile shows no single call in it that takes more than a few microseconds. The
+load generator runs on the same cores and is part of every figure.
 """
 
 
