@@ -13,8 +13,6 @@ from benchmarks.reliability.tally import Tally, Verdict
 __all__ = ["Held", "Soaked", "growth", "outcome"]
 
 LONGEST_TABLE = 12
-# Where others take more of the machine than this, what is no overload of the machine can be one of what they leave.
-SHARED = 0.1
 
 
 class Held(NamedTuple):
@@ -75,8 +73,6 @@ def outcome(soaked: Soaked, *, minutes: float, tracebacks: int, setting: str) ->
     in_bursts = [tally.between(*burst) for burst in soaked.bursts]
     refused, expected = tally.count(Verdict.REFUSED), sum(part.count(Verdict.REFUSED) for part in in_bursts)
     done = ", ".join(f"{times} x {what}" for what, times in soaked.done.items())
-    unexpected = Check(what="requests refused while there was no overload", measured=refused - expected, bound=0)
-    shared = soaked.others > SHARED
     return Outcome(
         setting=f"{setting} {minutes:g} minutes, {len(laps)} laps: {done}. The client takes "
         f"{100 * soaked.cost:.0f} % of a core, other programs {100 * soaked.others:.0f} % of the machine",
@@ -84,7 +80,7 @@ def outcome(soaked: Soaked, *, minutes: float, tracebacks: int, setting: str) ->
             Check(what="requests lost", measured=tally.count(Verdict.LOST), bound=soaked.endangered),
             Check(what="of these, not under way on a worker that was killed", measured=soaked.surprises, bound=0),
             Check(what="wrong answers", measured=tally.count(Verdict.WRONG), bound=0),
-            *([] if shared else [unexpected]),
+            Check(what="requests refused while there was no overload", measured=refused - expected, bound=0),
             Check(what="tracebacks in the service's log", measured=tracebacks, bound=0),
             Check(what="broken off before its time", measured=bool(soaked.broken), bound=0),
             *(
@@ -126,7 +122,6 @@ def outcome(soaked: Soaked, *, minutes: float, tracebacks: int, setting: str) ->
             f"were under way at the kills. p50 {tally.percentile_ms(50):.1f} ms, p99 {tally.percentile_ms(99):.0f} ms.",
             f"Refused: {tally.shown_reasons(Verdict.REFUSED)}.",
             f"Lost or wrong: {tally.shown_reasons(Verdict.WRONG, Verdict.LOST)}.",
-            *([f"{unexpected.what}: {unexpected.measured:,}, of what others left of the machine"] if shared else []),
             *([f"Broken off after {soaked.seconds / 60:.1f} minutes: {soaked.broken}."] if soaked.broken else []),
             "Growth is the least of the last quarter of the laps less that of the second quarter.",
         ),

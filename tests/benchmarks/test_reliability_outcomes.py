@@ -90,16 +90,12 @@ def test_a_soak_misses_by_one_wrong_answer_or_one_surprise() -> None:
     ]
 
 
-def test_refusals_are_held_against_the_service_only_on_a_machine_of_its_own() -> None:
-    soaked = Soaked(laps=[held(100)] * 4, others=0.05)
+def test_the_share_that_other_programs_took_is_told_and_excuses_no_refusal() -> None:
+    soaked = Soaked(laps=[held(100)] * 4, others=0.4)
     soaked.tally.add(25, 1, Verdict.REFUSED)
-    refused = "requests refused while there was no overload"
-    assert states(soak_outcome(soaked, minutes=1, tracebacks=0, setting=""))[refused] is False
-
-    soaked.others = 0.4
     outcome = soak_outcome(soaked, minutes=1, tracebacks=0, setting="")
-    assert refused not in states(outcome)
-    assert f"{refused}: 1, of what others left of the machine" in outcome.notes
+    assert states(outcome)["requests refused while there was no overload"] is False
+    assert "other programs 40 % of the machine" in outcome.setting
 
 
 def test_processor_time_counts_for_a_process_and_for_the_machine(tmp_path: Path) -> None:
