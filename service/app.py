@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse
 
 from bundle.read import Bundle, read_bundle
 from service.api.access_log import AccessLog
+from service.api.aside import Aside
 from service.api.auth import ACCESS_ERRORS, ADMIN_ERRORS, Guard
 from service.api.bodies import Bodies
 from service.api.catalog import catalog_router
@@ -128,10 +129,12 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     app.state.administration = administration
     app.state.draining = False
     app.state.stopping = stopping
+    aside = Aside()
     bodies = Bodies(
         max_bytes=settings.max_body_bytes,
         max_held_bytes=settings.max_bodies_bytes,
         seconds=settings.receive_seconds,
+        expected_seconds=aside.expected_seconds,
     )
     app.state.bodies = bodies
     app.state.metrics = metrics
@@ -139,8 +142,8 @@ def create_app(settings: Settings, *, open_runtime: OpenRuntime | None = None) -
     def own() -> Snapshot:
         return metrics.own(repository, bodies, ready=repository.ready and not app.state.draining)
 
-    operations = operations_router(repository, settings, bodies=bodies, stopping=stopping)
-    inference = v2_router(repository, settings, bodies=bodies)
+    operations = operations_router(repository, settings, bodies=bodies, aside=aside, stopping=stopping)
+    inference = v2_router(repository, settings, bodies=bodies, aside=aside)
     direct = [route for route in (*operations.routes, *inference.routes) if isinstance(route, DirectRoute)]
     app.shorten(
         direct,

@@ -1,8 +1,11 @@
 """A connection: uvicorn's protocol, and what that lacks against clients that are slow, endless or gone."""
 
 import asyncio
+import contextlib
+import math
 import secrets
 import socket
+import struct
 from collections import Counter, deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -21,6 +24,7 @@ MAX_HEAD_BYTES = 2**16
 MOST_WAITING = 100
 LINGER_SECONDS = 0.5
 VANISHED_SECONDS = 60
+BYTES_ACKED = 120  # where Linux has tcpi_bytes_acked in tcp_info
 
 
 class TooManyWaiting(Exception):
@@ -30,7 +34,8 @@ class TooManyWaiting(Exception):
 
 class Connection(HttpToolsProtocol):
     """A request whose client has gone is cancelled, if it asks for that. `attend`, called now and then, ends what waits
-    for its client for too long: a head is answered with 408, and whoever reads a body has a look at the time."""
+    for its client for too long: a head is answered with 408, whoever reads a body has a look at the time, and a client
+    that takes nothing of its answer is cut off."""
 
     def __init__(
         self,
@@ -52,6 +57,9 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._waits: object = None
         self._waits_since = 0.0
+        self._taken: int | None = None
+        self._taken_since = 0.0
+        self._untaken: list[Callable[[], None]] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's too
         """Called by the event loop. That a client has vanished without a word is noticed in minutes."""
@@ -85,6 +93,21 @@ class Connection(HttpToolsProtocol):
             self._before.append(before)
         self.headers = []  # what comes after the body is not the request's, and nobody reads it
 
+    def when_taken(self, then: Callable[[], None]) -> None:
+        """`then` is called once no more than a little is left of what has been answered so far: at once, or when the
+        client has taken that, or when it has gone."""
+        if self.gone or not self.flow.write_paused:
+            then()
+        else:
+            self._untaken.append(then)
+
+    def resume_writing(self) -> None:
+        """Called by the event loop."""
+        super().resume_writing()
+        untaken, self._untaken = self._untaken, []
+        for then in untaken:
+            then()
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's text, which says less
         """Called by uvicorn for bytes that are no HTTP."""
         whole = next((cycle for cycle in (self.cycle, *reversed(self._before)) if cycle and not cycle.more_body), None)
@@ -103,6 +126,7 @@ class Connection(HttpToolsProtocol):
             cycle.message_event.set()
         self._before.clear()
         self.gone = True
+        self.resume_writing()
         if self.under_way is not None:
             self.under_way.cancel()
         # The request knows its connection: a ring, in which the bundle that answered would stay until it is found.
@@ -128,8 +152,12 @@ class Connection(HttpToolsProtocol):
                 # Over TLS it would be for the client to agree, which may have forgotten this connection.
                 self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
-    def attend(self, now: float, *, seconds: float) -> None:
-        """What waits for its client at `now` is reminded of the time, or ended if it has waited for `seconds`."""
+    def attend(self, now: float, *, seconds: float, send_seconds: float = math.inf) -> None:
+        """What waits for its client at `now` is reminded of the time, or ended if it has waited for `seconds`; an
+        answer of which nothing was taken for `send_seconds` is given up."""
+        if self._is_stuck(now, send_seconds):
+            self.transport.abort()
+            return
         waits = self if self.scope is None else self.scope
         if self._is_answering:
             self._waits = None
@@ -141,6 +169,21 @@ class Connection(HttpToolsProtocol):
             self._waits, self._waits_since = waits, now
         elif now - self._waits_since >= seconds:
             self._end(seconds)
+
+    def _is_stuck(self, now: float, seconds: float) -> bool:
+        """Nothing of what there is for the client has been taken for so long, as far as the system tells."""
+        taken = self._bytes_taken() if self.transport.get_write_buffer_size() else None
+        if taken != self._taken:
+            self._taken, self._taken_since = taken, now
+        return taken is not None and now - self._taken_since >= seconds
+
+    def _bytes_taken(self) -> int | None:
+        end = self.transport.get_extra_info("socket")
+        with contextlib.suppress(AttributeError, OSError, struct.error):  # no socket, or another system
+            information: bytes = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_ACKED + 8)
+            (taken,) = struct.unpack_from("=Q", information, BYTES_ACKED)
+            return int(taken)
+        return None
 
     @property
     def _has_begun_a_head(self) -> bool:

@@ -116,7 +116,7 @@ class DrainingServer(uvicorn.Server):
         now = time.monotonic()
         for connection in tuple(self.server_state.connections)[counter % TURNS :: TURNS]:
             assert isinstance(connection, Connection)
-            connection.attend(now, seconds=self._settings.receive_seconds)
+            connection.attend(now, seconds=self._settings.receive_seconds, send_seconds=self._settings.send_seconds)
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second; true ends its main loop."""

@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     strict: bool = Field(False, description="a refused bundle at start is fatal")
     max_body_bytes: int = Field(32 * 2**20, gt=0, description="the largest body that is read, in bytes")
     max_bodies_bytes: int = Field(
-        2**25, gt=0, description="the most bytes of large bodies that a process holds at a time; past it: 503"
+        2**25, gt=0, description="the most bytes of large bodies and answers that a process holds; past it: 503"
     )
     max_line_bytes: int = Field(2**20, gt=0, description="the longest line of a stream, in bytes")
     compress_bytes: int = Field(
@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     )
     receive_seconds: float = Field(
         30.0, gt=0, description="seconds that a request may take to come; a body has one more for every 16 KiB"
+    )
+    send_seconds: float = Field(
+        60.0, gt=0, description="a client that takes nothing of its answer for so many seconds is cut off"
     )
     stall_seconds: float = Field(
         30.0, gt=0, description="a bundle whose forward pass has not come back for so many seconds is not ready"

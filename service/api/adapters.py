@@ -29,7 +29,8 @@ MOST_COLUMNS = 16
 @dataclass(frozen=True, kw_only=True)
 class Adapter(Generic[R]):
     """One operation as it stands on the wire. `fields` gives the tensors that a request's parameters ask for; `tensor`
-    is the only one of an operation where that does not depend on them."""
+    is the only one of an operation where that does not depend on them. `rows` is the parameter that says how many rows
+    an answer has that has not as many as were sent in `tensor`."""
 
     operation: Operation
     summary: str
@@ -38,6 +39,7 @@ class Adapter(Generic[R]):
     fields: Callable[[LoadedModel, int, R], Mapping[str, RowSpec]]
     carry_out: Callable[[LoadedModel, Call[R], int], Awaitable[Answer]]
     tensor: Literal["inputs", "latents"] | None = None
+    rows: Literal["count", "steps"] | None = None
     binary: bool = True
     picture: bool = True
 
@@ -47,6 +49,11 @@ class Adapter(Generic[R]):
             return None
         size = model.manifest.input.size if self.tensor == "inputs" else model.manifest.latent.size
         return Width(self.tensor, size, max_rows)
+
+    def numbers(self, model: LoadedModel, call: Call[R]) -> int:
+        """At most as many as the answer will hold, but for a few beside each row."""
+        rows = len(call.rows[self.tensor]) if self.tensor else getattr(call.parameters, self.rows or "")
+        return model.numbers(rows)
 
     def readable(self, model: LoadedModel) -> tuple[Media, ...]:
         """The media types that a body may have."""
@@ -231,6 +238,7 @@ ADAPTERS: tuple[Adapter[Any], ...] = (
         answer=schemas.SampleAnswer,
         fields=_nothing,
         carry_out=_sample,
+        rows="count",
         binary=False,
     ),
     Adapter(
@@ -240,6 +248,7 @@ ADAPTERS: tuple[Adapter[Any], ...] = (
         answer=schemas.InterpolateAnswer,
         fields=_ends,
         carry_out=_interpolate,
+        rows="steps",
         binary=False,
     ),
 )

@@ -1,6 +1,7 @@
-"""How a request learns that its client has gone, from a server that says so."""
+"""How a request learns what its client does, from a server that says so."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from starlette.types import Scope
@@ -16,6 +17,9 @@ class Connected(Protocol):
 
     gone: bool
     under_way: asyncio.Task[Any] | None
+
+    def when_taken(self, then: Callable[[], None]) -> None:
+        """`then` is called once the client has taken nearly all that it was answered, or has gone."""
 
 
 def connection_of(scope: Scope) -> Connected | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request, Response
@@ -41,7 +41,10 @@ class DirectRoute(APIRoute):
             app: DirectApp = request.app
             posted = Posted.of(request)
             app.admit(posted)
-            return await app.respond(endpoint, posted, request.path_params)
+            try:
+                return await app.respond(endpoint, posted, request.path_params)
+            finally:
+                app.release(posted)
 
         return handle
 
@@ -93,7 +96,7 @@ class DirectApp(FastAPI):
     ) -> None:
         """From here on there is a short way to these routes, whose answers in JSON of `compress_bytes` or more are
         compressed as the client likes best; 0: none. Requests that give themselves no time have `timeout_ms`; 0: no
-        end. What is held of their bodies, `bodies` hold no more when they are answered. Where `guard` has keys, direct
+        end. What `bodies` hold for them is released when their answers have been taken. Where `guard` has keys, direct
         routes need one that may infer."""
         self._guard = guard if guard is not None and guard.has_keys else None
         self._bodies = bodies
@@ -121,29 +124,34 @@ class DirectApp(FastAPI):
             observer.ends(scope, timeline)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers; on the short way only as long as there is a client."""
-        short = scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path")
-        if short and self.has_cors and any(name == b"origin" for name, _ in scope["headers"]):
-            short = False
-        target = self._target(scope["path"]) if short else None
+        """Answers; where there is a short way, only as long as there is a client."""
+        direct = scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path")
+        target = self._target(scope["path"]) if direct else None
         if target is None:
-            send = self._observer.noting(scope, send) if self._observer is not None else send
-            await super().__call__(scope, receive, send)
+            await self._answer_usually(scope, receive, send)
             return
-        scope["route"] = target.route
+        if self.has_cors and any(name == b"origin" for name, _ in scope["headers"]):
+            answer = self._answer_usually(scope, receive, send)
+        else:
+            scope["route"] = target.route
+            answer = self._answer(target, scope, receive, send)
         connection = connection_of(scope)
         if connection is None:
-            await self._answer(target, scope, receive, send)
+            await answer
             return
         connection.under_way = task = asyncio.current_task()
         try:
-            await self._answer(target, scope, receive, send)
+            await answer
         except asyncio.CancelledError:
             if not connection.gone:
                 raise
         finally:
             if connection.under_way is task:
                 connection.under_way = None
+
+    async def _answer_usually(self, scope: Scope, receive: Receive, send: Send) -> None:
+        send = self._observer.noting(scope, send) if self._observer is not None else send
+        await super().__call__(scope, receive, send)
 
     def _find(self, path: str) -> _Target | None:
         segments = path.split("/")
@@ -162,39 +170,50 @@ class DirectApp(FastAPI):
     async def respond(self, endpoint: Endpoint, request: Posted, values: Mapping[str, Any]) -> Response:
         """What the endpoint answers, in the time that the request has. Raises what it raises; DeadlineExceeded at the
         end of that time, MalformedField where it cannot be read."""
-        try:
-            if milliseconds := timeout_of(request, otherwise=self._timeout_ms):
-                return await within(milliseconds, endpoint(request, **values))
-            return await endpoint(request, **values)
-        finally:
-            self._release(request)
+        if milliseconds := timeout_of(request, otherwise=self._timeout_ms):
+            return await within(milliseconds, endpoint(request, **values))
+        return await endpoint(request, **values)
 
-    def _release(self, request: Posted) -> None:
-        if self._bodies is not None:
+    def release(self, request: Posted) -> None:
+        """Nothing is held for the request, as soon as its client has taken what it was answered."""
+        if not request.held_bytes or self._bodies is None:
+            return
+        connection = connection_of(request.scope)
+        if connection is None:
             self._bodies.release(request)
+        else:
+            connection.when_taken(partial(self._bodies.release, request))
 
     async def _answer(self, target: _Target, scope: Scope, receive: Receive, send: Send) -> None:
         identity = identify(scope)
         request = Posted(scope, receive)
         try:
+            response = await self._response(target, request)
+            if response is None:
+                return
+            response.raw_headers.append((FIELD, identity))
+            scope["status"] = response.status_code
+            # Short answers are not compressed, and say themselves what they depend on.
+            if self._compress_bytes and not (
+                isinstance(response, Rendered) and len(response.body) < self._compress_bytes
+            ):
+                send = packing(send, request.field(b"accept-encoding"), min_bytes=self._compress_bytes)
+            await response(scope, receive, send)
+        finally:
+            self.release(request)
+
+    async def _response(self, target: _Target, request: Posted) -> Response | None:
+        """What is answered, whatever happens; None where there is no client any more."""
+        try:
             if self._guard is not None:
                 self.admit(request)
             if self._timeout_ms or TIMEOUT in request.fields:
-                response = await self.respond(target.route.endpoint, request, target.values)
-            else:
-                response = await target.route.endpoint(request, **target.values)
+                return await self.respond(target.route.endpoint, request, target.values)
+            response: Response = await target.route.endpoint(request, **target.values)
+            return response
         except ServiceError as error:
-            response = refusal(scope, error)
+            return refusal(request.scope, error)
         except ClientDisconnect:
-            return
+            return None
         except Exception as error:
-            response = refusal_of_bug(scope, error)
-        finally:
-            if request.held_bytes:
-                self._release(request)
-        response.raw_headers.append((FIELD, identity))
-        scope["status"] = response.status_code
-        # Short answers are not compressed, and say themselves what they depend on.
-        if self._compress_bytes and not (isinstance(response, Rendered) and len(response.body) < self._compress_bytes):
-            send = packing(send, request.field(b"accept-encoding"), min_bytes=self._compress_bytes)
-        await response(scope, receive, send)
+            return refusal_of_bug(request.scope, error)

@@ -12,6 +12,7 @@ from bundle.operations import Operation
 from service.api.access_log import SERVED
 from service.api.adapters import ADAPTERS, Adapter
 from service.api.answers import SINGULAR, field_name, render
+from service.api.aside import Aside
 from service.api.bodies import Bodies
 from service.api.deadlines import PARAMETER
 from service.api.direct import DirectRoute
@@ -55,7 +56,7 @@ PLAIN = {"type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 
 
 def operations_router(
-    repository: Repository, settings: Settings, *, bodies: Bodies, stopping: asyncio.Event
+    repository: Repository, settings: Settings, *, bodies: Bodies, aside: Aside, stopping: asyncio.Event
 ) -> APIRouter:
     """A path for each operation, on a bundle's newest version and on a named one. Streams end once `stopping`."""
     router = APIRouter(prefix="/v1/models/{name}", tags=["operations"], route_class=DirectRoute)
@@ -64,7 +65,10 @@ def operations_router(
             router.add_api_route(
                 f"{'/versions/{version}' if versioned else ''}/{adapter.operation.path}",
                 _endpoint(
-                    partial(_respond, adapter, settings, bodies, stopping), adapter, repository, versioned=versioned
+                    partial(_respond, adapter, settings, bodies, aside, stopping),
+                    adapter,
+                    repository,
+                    versioned=versioned,
                 ),
                 methods=["POST"],
                 operation_id=f"{adapter.operation}{'_version' if versioned else ''}",
@@ -101,6 +105,7 @@ async def _respond(
     adapter: Adapter[Any],
     settings: Settings,
     bodies: Bodies,
+    aside: Aside,
     stopping: asyncio.Event,
     request: Posted,
     model: LoadedModel,
@@ -124,15 +129,17 @@ async def _respond(
         spec=model.manifest.input,
         max_pixels=settings.max_pixels,
     )
-    large_picture = body.media in IMAGE_FORMATS and model.manifest.input.size > LARGE_READ_PIXELS
-    large = large_picture or len(content) > LARGE_BODY_BYTES
     timeline = TIMELINE.get()
     stage = timeline.begin("decode")
-    call = await asyncio.to_thread(read) if large else read()
+    if body.media in IMAGE_FORMATS and model.manifest.input.size > LARGE_READ_PIXELS:
+        call = await asyncio.to_thread(read)
+    else:
+        call = read() if len(content) <= LARGE_BODY_BYTES else await aside.read(read, len(content))
     model.tally.decode_seconds.observe(stage.ends())
     request.scope[SERVED] = model, adapter.operation, max(map(len, call.rows.values()), default=0)
     if media is Media.PNG and adapter.operation is Operation.ANOMALY_SCORE:
         call = call._replace(parameters=call.parameters.model_copy(update={"maps": True}))
+    bodies.hold_answer(request, adapter.numbers(model, call))
     answer = await adapter.carry_out(model, call, settings.max_rows)
     write = partial(
         render,
@@ -142,9 +149,11 @@ async def _respond(
         request_id=request_id_of(request.scope),
         decimals=call.parameters.decimals,
     )
-    most = LARGE_DRAWN_PIXELS if media is Media.PNG else LARGE_ANSWER_NUMBERS
     stage = timeline.begin("encode")
-    response = write() if answer.size <= most else await asyncio.to_thread(write)
+    if media is Media.PNG and answer.size > LARGE_DRAWN_PIXELS:
+        response = await asyncio.to_thread(write)
+    else:
+        response = write() if answer.size <= LARGE_ANSWER_NUMBERS else await aside.write(write)
     model.tally.encode_seconds.observe(stage.ends())
     return response
 

@@ -15,7 +15,7 @@ class Posted(Request):
     reading a row."""
 
     held_bytes = 0
-    """What counts of its body among those that are held."""
+    """What counts of its body and its answer among what is held."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         super().__init__(scope, receive)

@@ -103,6 +103,7 @@ class LoadedModel:
         self.golden_error = proven.golden_error
         self.load_seconds = proven.load_seconds
         self.tally = tally or Tally()
+        self._numbers_per_row = self.manifest.input.size + 2 * self.manifest.latent.size
         self.batcher = Batcher(
             proven.runtime.run,
             max_batch_rows=max_batch_rows,
@@ -120,6 +121,10 @@ class LoadedModel:
     def label(self) -> str:
         """`name/version`, for texts."""
         return f"{self.manifest.name}/{self.manifest.version}"
+
+    def numbers(self, rows: int) -> int:
+        """About as many as an answer on so many rows holds at most."""
+        return rows * self._numbers_per_row
 
     def require(self, operation: Operation) -> None:
         """Returns when the bundle declares the operation; raises OperationNotSupported otherwise."""

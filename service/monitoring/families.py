@@ -62,8 +62,10 @@ FAMILIES: Mapping[str, Family] = {
     "inference_duration_seconds": _histogram("Forward passes, by the program's method", "model", "operation"),
     "stage_duration_seconds": _histogram("decode: body to rows; encode: results to answer", "model", "stage"),
     "memory_shortages": _counter("Batches that memory did not suffice for, tried again in parts", "model"),
-    "bodies_held_bytes": _gauge("Bytes of large bodies that are held"),
-    "bodies_refused": _counter("Bodies refused: too much was held, or they came too slowly", "reason"),
+    "bodies_held_bytes": _gauge("Bytes of large bodies and answers that are held"),
+    "bodies_refused": _counter(
+        "Bodies refused: too much was held, too little time was left, or they came too slowly", "reason"
+    ),
     "model_info": _gauge(
         "1 for each version that is loaded", *("model", "version", "family", "format", "digest"), merge=Merge.LARGEST
     ),

@@ -26,6 +26,7 @@ class HeldBodies(Protocol):
 
     held_bytes: int
     refused: int
+    late: int
     too_slow: int
 
 
@@ -63,6 +64,7 @@ class Metrics:
             found.add("refused_bundles", (reason,), count)
         found.add("bodies_held_bytes", (), bodies.held_bytes)
         found.add("bodies_refused", ("held",), bodies.refused)
+        found.add("bodies_refused", ("late",), bodies.late)
         found.add("bodies_refused", ("too-slow",), bodies.too_slow)
         found.add("ready", (), ready)
         found.add("workers", (), 1)

@@ -14,9 +14,22 @@ from tests.service.programs import PATIENCE, Program
 from tests.service.serving import ROWS, Served, serving
 from tests.service.sockets import serving_connections
 
-__all__ = ["BODY", "PATH", "SECONDS", "SLOW", "Client", "Place", "begun", "client", "place_over", "request", "until"]
+__all__ = [
+    "BODY",
+    "PATH",
+    "SECONDS",
+    "SEND_SECONDS",
+    "SLOW",
+    "Client",
+    "Place",
+    "begun",
+    "client",
+    "place_over",
+    "request",
+    "until",
+]
 
-SECONDS = 30
+SECONDS, SEND_SECONDS = 30, 60
 SLOW = b"Host: diabolo\r\nContent-Length: 100\r\n\r\n"
 BODY = json.dumps({"inputs": ROWS}).encode()
 PATH = b"POST /v1/models/tiny/encode HTTP/1.1\r\n"
@@ -39,7 +52,7 @@ class Place:
         """It is so much later, and all connections are attended to, as the server does once a second."""
         self.now += seconds
         for connection in self.connections:
-            connection.attend(self.now, seconds=SECONDS)
+            connection.attend(self.now, seconds=SECONDS, send_seconds=SEND_SECONDS)
 
     async def rest(self) -> None:
         """Whatever is due has been done."""
@@ -48,10 +61,10 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def place_over(models: Path) -> AsyncIterator[Place]:
+async def place_over(models: Path, **settings: Any) -> AsyncIterator[Place]:
     """A service with a program of its own."""
     async with (
-        serving(models, Program(), max_batch_rows=4, receive_seconds=SECONDS) as served,
+        serving(models, Program(), **{"max_batch_rows": 4, "receive_seconds": SECONDS, **settings}) as served,
         serving_connections(served.app) as (port, server),
     ):
         yield Place(served, port, server)

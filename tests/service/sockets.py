@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from service.connection import Connection
 
-__all__ = ["Stream", "listening", "serving_connections"]
+__all__ = ["Stream", "limit_buffers", "listening", "serving_connections"]
 
 # What the kernel holds between the two, which it would otherwise let grow to many megabytes.
 BUFFER_BYTES = 2**16
@@ -30,7 +30,7 @@ async def listening(app: FastAPI) -> AsyncIterator[int]:
 async def serving_connections(app: FastAPI) -> AsyncIterator[tuple[int, uvicorn.Server]]:
     """The same, and the server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        _limit_buffers(listener)
+        limit_buffers(listener)
         # As uvloop does: asyncio forgets it for listeners that do not name their protocol, and the second half of each
         # answer then waits 40 ms for the client to acknowledge the first.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -59,7 +59,7 @@ class Stream:
     async def open(cls, port: int, path: str, **fields: str) -> AsyncIterator["Stream"]:
         """The request's head has been sent."""
         client = socket.socket()
-        _limit_buffers(client)
+        limit_buffers(client)
         client.setblocking(False)
         await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
         reader, writer = await asyncio.open_connection(sock=client)
@@ -121,6 +121,6 @@ class Stream:
         return found
 
 
-def _limit_buffers(end: socket.socket) -> None:
+def limit_buffers(end: socket.socket) -> None:
     for direction in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         end.setsockopt(socket.SOL_SOCKET, direction, BUFFER_BYTES)

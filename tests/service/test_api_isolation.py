@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -228,17 +229,21 @@ async def test_large_bodies_and_answers_go_through_a_thread_and_come_out_the_sam
 ) -> None:
     bodies: list[dict[str, Any]] = [{"inputs": ROWS}, {"inputs": [["x", 0, 0, 0]]}]
     here = [(await served.post("tiny/reconstruct", json=body)).json() for body in bodies]
-    threads: list[object] = []
+    threads: list[str] = []
 
-    async def counted(function: Callable[..., object], /, *arguments: object) -> object:
-        threads.append(function)
-        return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+    def noting(function: Callable[..., object]) -> Callable[..., object]:
+        def noted(*arguments: Any, **named: Any) -> object:
+            threads.append(threading.current_thread().name)
+            return function(*arguments, **named)
+
+        return noted
 
     monkeypatch.setattr(routes, "LARGE_BODY_BYTES", 0)
     monkeypatch.setattr(routes, "LARGE_ANSWER_NUMBERS", 0)
-    monkeypatch.setattr(asyncio, "to_thread", counted)
+    monkeypatch.setattr(routes, "parse", noting(routes.parse))
+    monkeypatch.setattr(routes, "render", noting(routes.render))
     there = [(await served.post("tiny/reconstruct", json=body)).json() for body in bodies]
-    assert len(threads) == 3, "two bodies, one answer"
+    assert threads == ["reader_0", "writer_0", "reader_0"], "two bodies, one answer"
     for one, other in zip(here, there, strict=True):
         assert one.pop("request_id") != other.pop("request_id")
         assert one == other

@@ -5,6 +5,7 @@ import gzip
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -12,7 +13,9 @@ from starlette.types import Message
 
 from service import errors
 from service.api.bodies import SMALL_BYTES, Bodies
+from service.api.limits import LARGE_BODY_BYTES
 from service.api.posted import Posted
+from service.engine.deadline import DEADLINE
 from service.errors import BodyTooLarge, MalformedBody, Overloaded, RequestTooSlow
 from tests.service.programs import Program
 from tests.service.serving import ROWS, Served, assert_problem, serving
@@ -44,9 +47,9 @@ class Sender:
         self._pieces.put_nowait({"type": "http.disconnect"})
 
 
-def make_bodies(**limits: float) -> Bodies:
+def make_bodies(**limits: Any) -> Bodies:
     settings = {"max_bytes": MOST, "max_held_bytes": MOST, "seconds": 30, **limits}
-    return Bodies(**settings, clock=lambda: 0.0)  # type: ignore[arg-type]  # integers are
+    return Bodies(**settings, clock=lambda: 0.0)
 
 
 async def turns() -> None:
@@ -85,10 +88,43 @@ async def test_what_would_be_too_much_is_refused_before_any_of_it_is_read() -> N
     bodies = make_bodies()
     bodies.held_bytes = 2 * SMALL_BYTES
     sender = Sender(announced=2 * SMALL_BYTES + 1)
-    with pytest.raises(Overloaded, match=r"^131072 bytes of large bodies are held and at most 262144 may$") as refusal:
+    with pytest.raises(
+        Overloaded, match=r"^131072 bytes of large bodies and answers are held and at most 262144 may$"
+    ) as refusal:
         await bodies.read(sender.request)
     assert refusal.value.retry_after == 1
     assert bodies.refused == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "left", "waits", "refused"),
+    [
+        (LARGE_BODY_BYTES + 1, 4.0, 2.1, True),
+        (LARGE_BODY_BYTES + 1, 4.0, 2.0, False),
+        (LARGE_BODY_BYTES + 1, None, 2.1, False),
+        (LARGE_BODY_BYTES, 4.0, 2.1, False),
+    ],
+    ids=["more than half of its time", "half of it", "it has no deadline", "it will be read at once"],
+)
+async def test_a_large_body_that_would_wait_for_most_of_its_time_is_refused_before_any_of_it_is_read(
+    size: int, left: float | None, waits: float, refused: bool
+) -> None:
+    bodies = make_bodies(max_bytes=2 * size, max_held_bytes=2 * size, expected_seconds=lambda: waits)
+    sender = Sender(announced=size)
+    token = DEADLINE.set(left)
+    reading = asyncio.create_task(bodies.read(sender.request))
+    DEADLINE.reset(token)
+    await turns()
+    if refused:
+        with pytest.raises(
+            Overloaded, match=r"read 2\.1 s after they have come, and there are 4\.0 s left$"
+        ) as refusal:
+            await reading
+        assert refusal.value.retry_after == 3
+    else:
+        sender.send(b"x" * size, more=False)
+        assert len(await reading) == size
+    assert bodies.late == refused
 
 
 @pytest.mark.parametrize("coding", [None, "gzip"])

@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 from benchmarks.stages import Sink
 from service.api.departure import connection_of
 from service.connection import Connection
-from tests.service.clients import PATH, Place, client, place_over, request, until
+from tests.service.clients import BODY, PATH, Place, client, place_over, request, until
 from tests.service.serving import ROWS
 from tests.service.sockets import Stream
 
@@ -113,3 +113,20 @@ async def test_a_connection_that_has_ended_is_freed_at_once_with_all_that_its_la
         assert freed() is None
     finally:
         gc.enable()
+
+
+async def test_the_work_of_a_page_of_another_origin_is_dropped_as_well(models: Path) -> None:
+    origin = "https://here.example"
+    async with place_over(models, cors_origins=(origin,)) as place:
+        program, batcher = place.served.program, place.served.repository.get("tiny").batcher
+        async with client(place) as first, client(place) as going:
+            program.hold()
+            await first.send(request())
+            await program.entered()
+            await going.send(request(BODY, f"Origin: {origin}"))
+            await until(lambda: batcher.pending_rows == 2 * len(ROWS))
+            going.writer.transport.abort()
+            await until(lambda: batcher.pending_rows == len(ROWS))
+            program.release()
+            assert (await first.answer())[0] == 200
+        assert program.batches == [2]

@@ -41,6 +41,7 @@ def test_the_names_are_pinned_because_deployments_depend_on_them() -> None:
         "request_timeout_ms",
         "require_signature",
         "runtime",
+        "send_seconds",
         "stall_seconds",
         "state_dir",
         "strict",

@@ -1,6 +1,5 @@
 """The Open Inference Protocol, version 2: a thin adapter over the same operations, with errors as `{"error": ...}`."""
 
-import asyncio
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service.api.access_log import SERVED
+from service.api.aside import Aside
 from service.api.bodies import Bodies
 from service.api.deadlines import PARAMETER
 from service.api.direct import DirectRoute
@@ -112,7 +112,7 @@ def v2_health_router(repository: Repository, draining: Callable[[], bool]) -> AP
     return router
 
 
-def v2_router(repository: Repository, settings: Settings, *, bodies: Bodies) -> APIRouter:
+def v2_router(repository: Repository, settings: Settings, *, bodies: Bodies, aside: Aside) -> APIRouter:
     """Metadata and inference."""
     router = APIRouter(prefix="/v2", tags=TAGS)
 
@@ -133,12 +133,12 @@ def v2_router(repository: Repository, settings: Settings, *, bodies: Bodies) -> 
         )
 
     for versioned in (False, True):
-        _add_model_routes(router, repository, settings, bodies, versioned=versioned)
+        _add_model_routes(router, repository, settings, bodies=bodies, aside=aside, versioned=versioned)
     return router
 
 
 def _add_model_routes(
-    router: APIRouter, repository: Repository, settings: Settings, bodies: Bodies, *, versioned: bool
+    router: APIRouter, repository: Repository, settings: Settings, *, bodies: Bodies, aside: Aside, versioned: bool
 ) -> None:
     path, suffix = "/models/{name}" + ("/versions/{version}" if versioned else ""), "_version" if versioned else ""
 
@@ -172,7 +172,7 @@ def _add_model_routes(
         )
 
     async def infer(request: Posted, model: LoadedModel) -> Response:
-        return await _infer(request, model, settings, bodies)
+        return await _infer(request, model, settings, bodies=bodies, aside=aside)
 
     infer.__doc__ = InferRequest.__doc__
     unknown = failure_responses(*UNKNOWN)
@@ -223,7 +223,7 @@ def _add_model_routes(
     )
 
 
-async def _infer(request: Posted, model: LoadedModel, settings: Settings, bodies: Bodies) -> Response:
+async def _infer(request: Posted, model: LoadedModel, settings: Settings, *, bodies: Bodies, aside: Aside) -> Response:
     content = await bodies.read(request)
     spec = RowSpec.of_inputs(model.manifest.input, settings.max_rows, pointer="#/inputs/0/data")
     header_length = request.field(HEADER_LENGTH)
@@ -237,9 +237,10 @@ async def _infer(request: Posted, model: LoadedModel, settings: Settings, bodies
     large = header_length is None and len(content) > LARGE_BODY_BYTES
     timeline = TIMELINE.get()
     stage = timeline.begin("decode")
-    asked_for, asked, rows = await asyncio.to_thread(parse) if large else parse()
+    asked_for, asked, rows = await aside.read(parse, len(content)) if large else parse()
     model.tally.decode_seconds.observe(stage.ends())
     request.scope[SERVED] = model, "infer", len(rows)
+    bodies.hold_answer(request, model.numbers(len(rows)))
     outputs = await run(model, rows, asked)
     document: dict[str, Any] = {
         "model_name": model.manifest.name,
@@ -252,6 +253,6 @@ async def _infer(request: Posted, model: LoadedModel, settings: Settings, bodies
     write = partial(message_from, document, outputs)
     numbers = sum(output.values.size for output in outputs if not output.binary)
     stage = timeline.begin("encode")
-    body, length = await asyncio.to_thread(write) if numbers > LARGE_ANSWER_NUMBERS else write()
+    body, length = await aside.write(write) if numbers > LARGE_ANSWER_NUMBERS else write()
     model.tally.encode_seconds.observe(stage.ends())
     return Rendered(body, JSON_FIELDS if length is None else [*OCTETS, (HEADER_LENGTH, b"%d" % length)])
