@@ -69,7 +69,7 @@ def work(channel: socket.socket) -> None:
     channel.setblocking(False)
     config = uvicorn.Config(app_from_environment(), log_level="warning", lifespan="off", **STACK)
     standing = FastAPI()
-    standing.state.draining, standing.state.repository = False, SimpleNamespace(complete=True)
+    standing.state.draining, standing.state.repository = False, SimpleNamespace(scanned=True, complete=True)
     standing.state.stopping = asyncio.Event()
     standing.state.metrics = Metrics()
     Worker(config, standing, settings, channel=channel).run(sockets=[])

@@ -13,7 +13,7 @@ __all__ = ["CONNECTION", "DRAIN", "MESSAGE_BYTES", "READY", "Report", "open_chan
 
 CONNECTION, READY, DRAIN = b"connection", b"ready", b"drain"
 MESSAGE_BYTES = 2**16
-FORMAT = struct.Struct("<QQ??")
+FORMAT = struct.Struct("<QQ???")
 
 
 class Report(NamedTuple):
@@ -24,6 +24,8 @@ class Report(NamedTuple):
     """Connections received so far."""
     closed: int
     """Those among them that have ended."""
+    scanned: bool
+    """True once it has gone through the folder for the first time, whatever it refused."""
     complete: bool
     """True when it could be ready."""
     leaving: bool

@@ -128,9 +128,10 @@ class Worker(DrainingServer):
         self._report()
 
     def _report(self) -> None:
-        complete = self._app.state.repository.complete and not self._app.state.draining
+        repository = self._app.state.repository
+        complete = repository.complete and not self._app.state.draining
         with contextlib.suppress(OSError):  # full: the next report says it all; closed: `_receive` learns of it
-            self._channel.send(Report(self._taken, self._closed, complete, self._leaving).packed())
+            self._channel.send(Report(self._taken, self._closed, repository.scanned, complete, self._leaving).packed())
 
 
 if __name__ == "__main__":

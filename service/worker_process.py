@@ -54,7 +54,7 @@ class WorkerProcess:
                 if self.report is None:
                     self.first_heard = now
                 self.report, self.heard = Report.unpacked(message), now
-                self.proven |= self.report.complete
+                self.proven |= self.report.scanned
         except BlockingIOError:
             open_still = True
         except OSError:  # it died with connections in its queue

@@ -1,6 +1,7 @@
 """Several workers behind one address: even load, and nobody notices when one of them dies."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -170,6 +171,33 @@ def test_connections_that_a_hung_worker_has_not_taken_go_to_another(tmp_path: Pa
             client.close()
 
 
+def with_refused(shipped: Path, folder: Path, *others: str) -> Path:
+    """The folder has one bundle that is refused, and these."""
+    for name in ("fashion-linear", *others):
+        shutil.copytree(shipped / name / "1", folder / name / "1")
+    (folder / "fashion-linear" / "1" / "model.pt").write_bytes(b"")
+    return folder
+
+
+def test_a_worker_that_hangs_is_replaced_though_a_bundle_beside_a_good_one_is_refused(
+    tmp_path: Path, shipped: Path
+) -> None:
+    def loaded(client: HTTPConnection) -> bool:
+        client.request("GET", "/readyz")
+        state = json.loads(client.getresponse().read())
+        return bool(state["scanned"]) and state["serving"] == ["fashion-vae/1"] and not state["ready"]
+
+    models = with_refused(shipped, tmp_path, "fashion-vae")
+    with serving(models, workers="2", log_level="error", heartbeat_seconds="3") as server:
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(contextlib.closing(connect(server))) for _ in range(2)]
+            eventually(lambda: all(map(loaded, clients)))
+        hung, survivor = workers(server)
+        os.kill(hung, signal.SIGSTOP)
+        eventually(lambda: len(workers(server)) == 2 and hung not in workers(server))
+        assert survivor in workers(server)
+
+
 def test_a_worker_that_is_told_to_end_finishes_and_is_replaced(pair: Server) -> None:
     told, _ = workers(pair)
     clients = [connect(pair) for _ in range(4)]
@@ -234,9 +262,8 @@ def end_of(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[st
 
 
 def test_workers_that_cannot_start_at_all_are_exit_code_3(tmp_path: Path, shipped: Path) -> None:
-    shutil.copytree(shipped / "fashion-linear" / "1", tmp_path / "fashion-linear" / "1")
-    (tmp_path / "fashion-linear" / "1" / "model.pt").write_bytes(b"")
-    ended = end_of("--port", "0", DIABOLO_STRICT="1", DIABOLO_MODELS_DIR=str(tmp_path))
+    models = with_refused(shipped, tmp_path)
+    ended = end_of("--port", "0", DIABOLO_STRICT="1", DIABOLO_MODELS_DIR=str(models))
     assert ended.returncode == 3
     assert "size-mismatch" in ended.stderr
     assert "Diabolo serves" not in ended.stdout

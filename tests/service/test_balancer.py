@@ -26,9 +26,11 @@ class Pair(NamedTuple):
     worker: WorkerProcess
     end: socket.socket
 
-    def says(self, *, taken: int = 0, closed: int = 0, complete: bool = True, leaving: bool = False) -> None:
+    def says(
+        self, *, taken: int = 0, closed: int = 0, scanned: bool = True, complete: bool = True, leaving: bool = False
+    ) -> None:
         """The report is on its way."""
-        self.end.send(Report(taken, closed, complete, leaving).packed())
+        self.end.send(Report(taken, closed, scanned, complete, leaving).packed())
 
     def gets(self) -> bytes | None:
         """The next message; nothing when there is none. A connection that comes with it is let go of."""
@@ -102,31 +104,32 @@ def test_who_cannot_answer_yet_is_left_out_once_the_start_is_over(
     pairs: list[Pair], clients: list[socket.socket]
 ) -> None:
     for pair, complete in zip(pairs, (True, False, True), strict=True):
-        pair.says(complete=complete)
+        pair.says(scanned=complete, complete=complete)
     assert spread(pairs, clients[:6]) == [3, 0, 3]
     assert spread(pairs, clients[6:], only_complete=False) == [1, 4, 1]
 
 
 @pytest.mark.parametrize("proven", [True, False], ids=["could before", "has loaded for long"])
 def test_who_cannot_answer_is_better_than_nobody(pairs: list[Pair], clients: list[socket.socket], proven: bool) -> None:
-    pairs[2].says(complete=proven)
+    pairs[2].says(scanned=proven, complete=proven)
     pairs[2].worker.receive(time.monotonic() - LOADING_SECONDS)
-    pairs[2].says(complete=False)
+    pairs[2].says(scanned=proven, complete=False)
     assert spread(pairs, clients) == [0, 0, 12]
 
 
+@pytest.mark.parametrize("complete", [True, False], ids=["every bundle", "what was not refused"])
 async def test_who_takes_the_place_of_another_gets_nothing_before_it_has_loaded(
-    pairs: list[Pair], clients: list[socket.socket]
+    pairs: list[Pair], clients: list[socket.socket], complete: bool
 ) -> None:
     balancer = Balancer([], [pairs[0].worker])
     balancer.only_complete = True
     now = asyncio.get_running_loop().time()
-    pairs[0].says(complete=False)
+    pairs[0].says(scanned=False, complete=False)
     pairs[0].worker.receive(now)
     assert not balancer.hand_over(clients[0])
     assert pairs[0].gets() is None
 
-    pairs[0].says(complete=True)
+    pairs[0].says(complete=complete)
     pairs[0].worker.receive(now)
     balancer.open()
     assert pairs[0].gets() == CONNECTION
@@ -187,7 +190,7 @@ def test_workers_become_ready_together(pairs: list[Pair], tmp_path: Path) -> Non
         supervisor._workers.extend(pair.worker for pair in pairs[:2])
         first, last = pairs[:2]
         first.says(complete=True)
-        last.says(complete=False)
+        last.says(scanned=False, complete=False)
         supervisor._hear(first.worker)
         supervisor._hear(last.worker)
         assert first.gets() is last.gets() is None

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,21 +16,56 @@ from service.supervisor import Supervisor, next_pause, worker_count
 
 CORES = len(os.sched_getaffinity(0))
 
-# Dies in the way that the number of its life says; the last one lives until it is told to end.
-MORTAL = """
-import pathlib, socket, sys
+# A worker that knows how many there were before it.
+LIFE = """
+import pathlib, socket, sys, time
 from service.channel import Report
 channel = socket.socket(fileno=int(sys.argv[2]))
 channel.recv(2**16)
 lives = pathlib.Path(sys.argv[1])
 life = len(list(lives.iterdir()))
 (lives / str(life)).touch()
+
+def say(**how):
+    channel.send(Report(0, 0, **{"scanned": True, "complete": True, "leaving": False, **how}).packed())
+
+def wait_for_the_end():
+    while channel.recv(2**16):
+        pass
+"""
+# Dies in the way that the number of its life says; the last one lives until it is told to end.
+MORTAL = """
 if life in (0, 4, 6):
-    channel.send(Report(0, 0, complete=life != 0, leaving=False).packed())
-while life == 6 and channel.recv(2**16):
-    pass
+    say(scanned=life != 0, complete=False)
+if life == 6:
+    wait_for_the_end()
 sys.exit(7)
 """
+# The first one hangs.
+HANGING = """
+say(complete=False)
+if life == 0:
+    time.sleep(60)
+wait_for_the_end()
+"""
+
+
+def live(script: str, folder: Path, lives: int, **settings: float) -> int:
+    """The exit code of a supervisor of one worker that runs `script`, told to end once there were so many lives."""
+    lived = folder / "lives"
+    lived.mkdir()
+    command = [sys.executable, "-c", LIFE + script, str(lived)]
+
+    async def run() -> int:
+        given = Settings(models_dir=folder, **settings)  # type: ignore[arg-type]  # as from the environment
+        running = asyncio.create_task(Supervisor(given, listen("127.0.0.1", 0), workers=1, command=command).run())
+        async with asyncio.timeout(30):
+            while len(list(lived.iterdir())) < lives:
+                await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return await running
+
+    return asyncio.run(run())
 
 
 @pytest.mark.parametrize(
@@ -68,18 +104,13 @@ def test_a_worker_that_dies_again_and_again_is_started_again_and_again(
         return pauses[-1] / 100  # nobody waits in a test
 
     monkeypatch.setattr(supervisor, "next_pause", noted)
-    lives = tmp_path / "lives"
-    lives.mkdir()
-    command = [sys.executable, "-c", MORTAL, str(lives)]
-
-    async def until_the_last_life() -> int:
-        running = Supervisor(Settings(models_dir=tmp_path), listen("127.0.0.1", 0), workers=1, command=command)
-        result = asyncio.create_task(running.run())
-        while len(list(lives.iterdir())) < 7:
-            await asyncio.sleep(0.01)
-        os.kill(os.getpid(), 15)
-        return await result
-
-    assert asyncio.run(until_the_last_life()) == 0
+    assert live(MORTAL, tmp_path, 7) == 0
     assert len(pauses) == 6
     assert [pause > 0 for pause in pauses] == [True, True, True, True, False, True]
+
+
+def test_a_worker_that_hangs_is_replaced_though_a_bundle_was_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert live(HANGING, tmp_path, 2, heartbeat_seconds=0.5) == 0
+    assert "has not been heard of for" in caplog.text
