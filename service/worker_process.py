@@ -28,6 +28,7 @@ class WorkerProcess:
     asked_to_leave: bool = False
     released: bool = False
     untaken: deque[socket.socket] = field(default_factory=deque)
+    untold: deque[bytes] = field(default_factory=deque)
 
     @property
     def connections(self) -> int:
@@ -61,12 +62,19 @@ class WorkerProcess:
             pass
         while self.report and len(self.untaken) > self.sent - self.report.taken:
             self.untaken.popleft().close()
+        self._tell_the_rest()
         return open_still
 
     def tell(self, message: bytes) -> None:
-        """It gets the message, in turn with its connections, unless it is dead."""
+        """It gets the message, unless it is dead: now, or where its queue is full after a later `receive`."""
+        self.untold.append(message)
+        self._tell_the_rest()
+
+    def _tell_the_rest(self) -> None:
         with contextlib.suppress(OSError):
-            self.channel.send(message)
+            while self.untold:
+                self.channel.send(self.untold[0])
+                self.untold.popleft()
 
     def release(self) -> None:
         """No more connections come: it is to finish and end."""

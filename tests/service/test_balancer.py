@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from service.balancer import LOADING_SECONDS, Balancer
-from service.channel import CONNECTION, READY, Report, open_channel
+from service.channel import CONNECTION, DRAIN, READY, Report, open_channel
 from service.listening import listen
 from service.settings import Settings
 from service.supervisor import Supervisor
@@ -182,6 +182,23 @@ def test_a_connection_is_kept_until_its_worker_has_taken_it(pairs: list[Pair], c
     pair.worker.receive(0)
     assert list(pair.worker.untaken) == clients[1:2]
     assert clients[0].fileno() == -1
+
+
+@pytest.mark.parametrize("message", [READY, DRAIN])
+def test_what_a_full_queue_does_not_take_is_told_once_there_is_room(
+    pairs: list[Pair], clients: list[socket.socket], message: bytes
+) -> None:
+    pair = pairs[0]
+    while pair.worker.offer(clients[0]):
+        pass
+    pair.worker.tell(message)
+    taken = sum(iter(lambda: pair.gets() == CONNECTION, False))
+    assert taken == pair.worker.sent
+    pair.says(taken=taken)
+    pair.worker.receive(0)
+    assert pair.gets() == message
+    pair.worker.receive(0)
+    assert pair.gets() is None
 
 
 def test_workers_become_ready_together(pairs: list[Pair], tmp_path: Path) -> None:
