@@ -92,6 +92,7 @@ class Supervisor:
         self._port = listeners[0].getsockname()[1]
         self._count = workers
         self._command = command
+        self._end_seconds = 2 * settings.drain_seconds + LATE_SECONDS
         self._heard = self._announced = self._settled = False
         self._first_complete: float | None = None
         self._stopping, self._forced = asyncio.Event(), asyncio.Event()
@@ -113,7 +114,7 @@ class Supervisor:
         self._balancer.close()
         for worker in self._workers:
             worker.release()
-        _, late = await asyncio.wait(places, timeout=2 * self._settings.drain_seconds + LATE_SECONDS)
+        _, late = await asyncio.wait(places, timeout=self._end_seconds)
         if late:
             logger.error("%d workers did not end in time and are killed", len(late))
             self._kill()
@@ -217,10 +218,20 @@ class Supervisor:
         self._heard = True
         if worker.report.leaving and not worker.asked_to_leave:
             worker.asked_to_leave = True
-            loop.call_later(self._settings.drain_delay, worker.release)
+            loop.call_later(self._settings.drain_delay, self._let_go, worker)
         self._settle(loop.time())
         if self._settled or sum(other.report is not None for other in self._workers) == self._count:
             self._open()
+
+    def _let_go(self, worker: WorkerProcess) -> None:
+        """It ends in time, by itself or not."""
+        worker.release()
+        asyncio.get_running_loop().call_later(self._end_seconds, self._end, worker)
+
+    def _end(self, worker: WorkerProcess) -> None:
+        if worker in self._workers:
+            logger.error("worker %d did not end in time and is killed", worker.process.pid)
+            worker.kill()
 
     def _settle(self, now: float) -> None:
         """All workers become ready together, so that none begins with all connections; but they wait only so long."""

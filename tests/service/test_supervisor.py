@@ -48,6 +48,13 @@ if life == 0:
     time.sleep(60)
 wait_for_the_end()
 """
+# The first one is told to end by somebody else, and hangs.
+LEAVING = """
+say(leaving=life == 0)
+if life == 0:
+    time.sleep(60)
+wait_for_the_end()
+"""
 
 
 def live(script: str, folder: Path, lives: int, **settings: float) -> int:
@@ -114,3 +121,11 @@ def test_a_worker_that_hangs_is_replaced_though_a_bundle_was_refused(
 ) -> None:
     assert live(HANGING, tmp_path, 2, heartbeat_seconds=0.5) == 0
     assert "has not been heard of for" in caplog.text
+
+
+def test_a_worker_that_hangs_when_somebody_has_told_it_to_end_is_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LATE_SECONDS", 0.2)
+    assert live(LEAVING, tmp_path, 2, drain_seconds=0) == 0
+    assert "did not end in time and is killed" in caplog.text
