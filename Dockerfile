@@ -1,6 +1,6 @@
 # Three images. The bundles are mounted at /models.
 #   docker build -t diabolo .                         the service: torch, no torchvision, no Lightning
-#   docker build -t diabolo --build-arg TORCH_VERSION=2.13.0 --build-arg TORCH_INDEX=<PyTorch's CPU wheel index> .
+#   docker build -t diabolo --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu .      without CUDA
 #   docker build -t diabolo:slim --target slim .      bundles with ONNX graphs, on the CPU, without torch
 #   docker build -t diabolo:train --target train .    the service, and what training needs
 # Each installs into an environment that has no pip of its own: the base image's does it.
@@ -15,15 +15,17 @@ COPY service /build/service
 RUN python3 -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps /build
 
 FROM python:3.11-slim-bookworm AS base
-# What is written lies in volumes: the folders are here so that new volumes belong to the user who writes to them.
-RUN useradd --system --no-create-home --uid 10001 diabolo \
+COPY deploy/health.sh /opt/health.sh
+# What is written lies in volumes: the folders are here so that new volumes belong to the user who writes to them. The
+# script has to be readable by that user, whatever the umask of the checkout.
+RUN chmod 644 /opt/health.sh \
+ && useradd --system --no-create-home --uid 10001 diabolo \
  && install -d -o diabolo /models /state /data /runs
 USER 10001
 WORKDIR /
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     DIABOLO_HOST=0.0.0.0 DIABOLO_PORT=8000 DIABOLO_MODELS_DIR=/models
 EXPOSE 8000
-COPY deploy/health.sh /opt/health.sh
 HEALTHCHECK --interval=10s --timeout=10s --start-period=120s --retries=3 CMD ["bash", "/opt/health.sh"]
 ENTRYPOINT ["diabolo"]
 CMD ["serve"]

@@ -65,9 +65,10 @@ fuzz: .venv/ready  ## hostile bundles, programs, bodies and bytes, CASES new one
 docker-test: .venv/ready  ## the images and docker-compose.yml on a real engine: builds, scales, kills, trains, restarts; TORCH_INDEX as for the Dockerfile
 	$(BIN)/python -m tests.docker
 
-audit: .venv/audit  ## known vulnerabilities of what the locks name; needs the network for their list
-	@for lock in service service-onnx dev; do echo "requirements/$$lock.txt:"; \
-	  $(BIN)/pip-audit --strict --progress-spinner off --disable-pip --no-deps -r requirements/$$lock.txt || failed=1; done; \
+audit: .venv/audit  ## known vulnerabilities of what the locks name, and the images' torch; needs the network for their list
+	@mkdir -p build && sed -n 's/^ARG TORCH_VERSION=\(.\)/torch==\1/p' Dockerfile > build/torch.txt
+	@for lock in requirements/service.txt requirements/service-onnx.txt requirements/dev.txt build/torch.txt; do echo "$$lock:"; \
+	  $(BIN)/pip-audit --strict --progress-spinner off --disable-pip --no-deps -r $$lock || failed=1; done; \
 	[ -z "$$failed" ] || { echo "Not passed: a package above is vulnerable, or could not be audited from here." >&2; exit 1; }
 
 sbom: .venv/audit  ## build/sbom-*.cdx.json: what an installation of each lock consists of, as CycloneDX

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ SERVICES: dict[str, dict[str, Any]] = DOCUMENT["services"]
 ONCE = {"seed", "train"}  # run to their end
 DOCKERFILES = [Path("Dockerfile"), Path("deploy/proxy/Dockerfile"), Path("deploy/prometheus/Dockerfile")]
 PROXY = (ROOT / "deploy/proxy/haproxy.cfg").read_text()
+PAGE = (ROOT / "docs/deploy.md").read_text()
 # What docker-compose 1.29 or Docker 20.10's own builder do not know.
 TOO_NEW = re.compile(
     r"^#\s*syntax|--mount=|--link\b|--chmod|--start-interval|<<-?['\"]?\w+", re.MULTILINE | re.IGNORECASE
@@ -98,6 +100,51 @@ def test_the_build_gets_exactly_the_files_that_it_copies() -> None:
     assert {line[1:] for line in ignored if line.startswith("!")} == copied
 
 
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=str)
+def test_what_is_copied_into_an_image_can_be_read_by_its_user_whatever_the_umask_of_the_checkout(
+    dockerfile: Path,
+) -> None:
+    kept = [
+        line.split()[-1]
+        for line in instructions(dockerfile, "COPY")
+        if not line.startswith("--from") and not line.split()[-1].startswith("/build/")
+    ]
+    made = " ".join(instructions(dockerfile, "RUN"))
+    assert kept or dockerfile.parent.name == "prometheus"
+    assert [path for path in kept if not re.search(rf"chmod 644 ([^&]* )?{re.escape(path)}( |$)", made)] == []
+
+
+def test_no_two_services_build_an_image_of_one_name() -> None:
+    (slim,) = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
+    overrides: tuple[dict[str, Any], ...] = ({}, slim["services"])
+    for override in overrides:
+        merged = {name: service | override.get(name, {}) for name, service in SERVICES.items()}
+        names = [default(service["image"]) for service in merged.values() if "build" in service]
+        assert len(names) > 5
+        assert sorted(set(names)) == sorted(names), "compose v2 builds them at the same time, and refuses the second"
+
+
+def test_images_get_the_torch_that_the_dockerfile_names_where_no_variable_is_set() -> None:
+    arguments = set(instructions(DOCKERFILES[0], "ARG"))
+    assert {f"{name}={default(value)}" for name, value in DOCUMENT["x-torch"].items()} <= arguments
+
+
+def test_the_torch_of_the_images_is_audited_beside_the_locks_which_do_not_name_it() -> None:
+    run = ["make", "--dry-run", "audit"]
+    said = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True).stdout
+    ((program, file),) = re.findall(r"(sed .*? Dockerfile) > (\S+)", said)
+    listed = subprocess.run(["sh", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
+    assert listed.stdout == f"torch=={default(DOCUMENT['x-torch']['TORCH_VERSION'])}\n"
+    assert f" {file};" in said
+
+
+def test_every_variable_is_explained_at_the_top_and_nothing_else_is() -> None:
+    top = re.match(r"(#.*\n)+", COMPOSE)
+    assert top
+    explained = [name for names in re.findall(r"^#   ([A-Z_, ]+) ", top[0], re.MULTILINE) for name in names.split(", ")]
+    assert sorted(name.strip() for name in explained) == sorted(set(re.findall(r"\$\{(\w+)", COMPOSE)))
+
+
 def test_compose_files_of_old_and_new_are_understood_and_need_no_variable() -> None:
     assert not TOO_NEW_FOR_COMPOSE & set(DOCUMENT)
     variables = re.findall(r"(?<!\$)\$\{?\w+(\S{2})", COMPOSE)
@@ -162,9 +209,19 @@ def test_the_proxy_knows_that_a_replica_leaves_before_it_takes_no_connection() -
     assert setting("drain_delay") > seconds(interval) * int(fall)
 
 
+def test_times_that_the_proxy_has_the_other_half_of_are_not_set_by_variables() -> None:
+    for name in ("service", "service-gpu"):
+        environment = SERVICES[name]["environment"]
+        for half in ("REQUEST_TIMEOUT_MS", "DRAIN_DELAY", "DRAIN_SECONDS"):
+            assert isinstance(environment[f"DIABOLO_{half}"], int), "a constant, as haproxy.cfg has them"
+        assert "DIABOLO_RECEIVE_SECONDS" not in environment
+
+
 def test_the_proxy_waits_longer_than_the_service_may_take() -> None:
     (server,) = re.findall(r"^    timeout server (\S+)", PROXY, re.MULTILINE)
     assert seconds(server) > setting("request_timeout_ms") / 1000 > 0
+    (longer,) = re.findall(r"if \{ req\.hdr_val\(Request-Timeout-Ms\) gt (\d+) \}", PROXY)
+    assert int(longer) == setting("request_timeout_ms"), "who asks for more than that is given more"
     (head,) = re.findall(r"timeout http-request (\S+)", PROXY)
     assert seconds(head) == setting("receive_seconds")
 
@@ -194,3 +251,28 @@ def test_a_gpu_replica_answers_to_the_name_that_the_proxy_asks_for() -> None:
         "prometheus": ["observability"],
         "grafana": ["observability"],
     }
+
+
+@pytest.mark.parametrize(("password", "code", "said"), [("", 1, ""), ("secret", 0, "started")])
+def test_grafana_starts_with_a_password_of_its_own_alone(password: str, code: int, said: str) -> None:
+    command = [part.replace("$$", "$").replace("/run.sh", "echo started") for part in SERVICES["grafana"]["entrypoint"]]
+    environment = {"GF_SECURITY_ADMIN_PASSWORD": password}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10, check=False)
+    assert (ended.returncode, ended.stdout.strip()) == (code, said)
+    assert ("GRAFANA_PASSWORD is not set" in ended.stderr) == bool(code)
+
+
+def test_the_proxy_passes_nobody_on_to_a_grafana_without_a_password() -> None:
+    environment = {name: SERVICES[name]["environment"] for name in ("grafana", "proxy")}
+    assert environment["grafana"]["GF_SECURITY_ADMIN_PASSWORD"] == "${GRAFANA_PASSWORD:-}"
+    assert environment["proxy"]["GRAFANA_PASSWORD"] == "${GRAFANA_PASSWORD:-}"
+    (condition,) = re.findall(r"use_backend grafana if (.*)", PROXY)
+    assert "{ env(GRAFANA_PASSWORD) -m len gt 0 }" in condition
+    assert " or " not in condition
+    assert "default_backend service" in PROXY
+
+
+def test_grafana_fetches_nothing_when_it_starts() -> None:
+    environment = SERVICES["grafana"]["environment"]
+    assert environment["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+    assert {value for name, value in environment.items() if name.startswith("GF_ANALYTICS_")} == {"false"}
