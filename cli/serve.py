@@ -1,11 +1,14 @@
 """`diabolo serve`: the service, with its settings from the environment."""
 
 import json
+import logging
 from typing import Annotated
 
 import typer
 
 __all__ = ["openapi", "serve"]
+
+logger = logging.getLogger("diabolo")
 
 
 def serve(
@@ -90,6 +93,8 @@ def serve(
 
     if (count := worker_count(settings)) > 1:
         supervise(settings, count)
+    if "heartbeat_seconds" in settings.model_fields_set:
+        logger.warning("DIABOLO_HEARTBEAT_SECONDS changes nothing: one worker has no supervisor that could replace it")
     from service.server import serve as run
 
     run(settings)

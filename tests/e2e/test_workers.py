@@ -252,6 +252,14 @@ def test_cores_are_divided_among_the_workers(pair: Server) -> None:
         assert f"OMP_NUM_THREADS={share}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
 
 
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_who_sets_a_heartbeat_for_one_worker_hears_that_nobody_listens_to_it(
+    tmp_path: Path, count: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serving(tmp_path, workers=count, heartbeat_seconds="60"):
+        assert ("DIABOLO_HEARTBEAT_SECONDS changes nothing" in capfd.readouterr().err) == (count == "1")
+
+
 def end_of(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     """How two workers end that cannot start."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DIABOLO_")}
