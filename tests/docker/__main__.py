@@ -1,7 +1,8 @@
 """`make docker-test`: the images and docker-compose.yml on a real engine, step by step; a table of what was counted.
 
 Not part of the suite: it needs a Docker engine, the images that docker-compose.yml is made from, and some minutes.
-TORCH_VERSION and TORCH_INDEX are those of the Dockerfile.
+TORCH_VERSION and TORCH_INDEX are those of the Dockerfile. What it builds is called diabolo-docker-test and stays, for
+the next run to build faster.
 """
 
 import json
@@ -10,7 +11,7 @@ import time
 import traceback
 
 from tests.docker.engine import ROOT, Project, Refused, docker
-from tests.docker.steps import STEPS
+from tests.docker.steps import PROFILES, STEPS
 
 __all__ = ["main"]
 
@@ -37,7 +38,7 @@ def main() -> int:
             except Exception:  # whatever failed, the containers' last words are shown and all is cleaned up
                 failed = True
                 _say(traceback.format_exc())
-                _say(project.compose("logs", "--no-color", "--tail", "30"))
+                _say(project.compose(*PROFILES, "logs", "--no-color", "--tail", "30"))
                 counted = "FAILED"
             rows.append({"step": step.__name__, "seconds": round(time.monotonic() - begun), "counted": counted})
             if failed:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["PROJECT", "ROOT", "Project", "Refused", "docker", "fetch", "inspect", "until", "written"]
+__all__ = ["PROJECT", "ROOT", "Project", "Refused", "docker", "fetch", "inspect", "until", "writable", "written"]
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "diabolo-docker-test"
@@ -40,20 +40,23 @@ def until(
 
 
 class Project:
-    """The services of docker-compose.yml under a name of their own, on a free port; no other project is touched."""
+    """The services of docker-compose.yml under a name of their own, on a free port, of images of their own, set by no
+    file .env: a deployment from the same checkout keeps its containers, its images and its settings to itself."""
 
     def __init__(self, **variables: str) -> None:
         self.port = _free_port()
         self.address = f"http://127.0.0.1:{self.port}"
-        self.variables = {"PORT": str(self.port)} | variables
+        self.variables = {"PORT": str(self.port), "DIABOLO_IMAGE": PROJECT} | variables
         self.key = ""  # what clients send, once the service asks for one
         self._secrets = tempfile.TemporaryDirectory()
         self.folder = Path(self._secrets.name)  # for its secrets; nobody else of this machine may look into it
+        self._settings = self.folder / "none.env"
+        self._settings.touch()
         self._command = ["docker", "compose"] if _has_plugin() else ["docker-compose"]
 
     def compose(self, *arguments: str, timeout: float = 600) -> str:
-        """What compose prints, with every profile in reach. Raises Refused."""
-        files = ["-p", PROJECT, "-f", str(ROOT / "docker-compose.yml")]
+        """What compose prints. Raises Refused."""
+        files = ["-p", PROJECT, "-f", str(ROOT / "docker-compose.yml"), "--env-file", str(self._settings)]
         return _run([*self._command, *files, *arguments], timeout=timeout, **self.variables)
 
     def containers(self, service: str, *, all_of_them: bool = False) -> list[str]:
@@ -77,7 +80,7 @@ class Project:
         return json.loads(fetch(self.containers("service")[0], url))
 
     def remove(self) -> None:
-        """Containers, networks and volumes of this project are gone."""
+        """Containers, networks and volumes of this project are gone; its images stay: the next builds faster."""
         profiles = [part for name in ("gpu", "observability", "train") for part in ("--profile", name)]
         self.compose(*profiles, "down", "-v", "--remove-orphans", "-t", "1")
 
@@ -99,6 +102,20 @@ def written(container: str) -> list[str]:
     mounts |= set(inspect(container)["HostConfig"].get("Tmpfs") or {})
     own = {str(parent) for mount in mounts for parent in (Path(mount), *Path(mount).parents)}
     return [change for line in docker("diff", container).splitlines() if (change := line[2:]) not in own]
+
+
+def writable(container: str) -> str:
+    """What is wrong where a container's own file system can be written to, or could: root itself is kept from it."""
+    state = inspect(container)
+    if not state["HostConfig"]["ReadonlyRootfs"]:
+        return "its file system is not read-only"
+    if not state["State"]["Running"]:
+        return ""
+    try:
+        docker("exec", "-u", "0", container, "sh", "-c", "echo > /written")
+    except Refused as refused:
+        return "" if "Read-only file system" in str(refused) else str(refused)
+    return "root has written /written"
 
 
 def _run(command: list[str], *, timeout: float, **variables: str) -> str:

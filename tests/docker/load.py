@@ -63,6 +63,11 @@ class Load:
         """True when something was answered, nothing lost and nothing wrong."""
         return bool(self.answered) and not self.lost and not self.wrong
 
+    @property
+    def unnoticed(self) -> bool:
+        """True when every request was answered, rightly: clients did not hear of anything."""
+        return self.faultless and not self.refused and not self.unreached and not self.cut
+
 
 @contextlib.contextmanager
 def under_load(address: str, asked: list[Question], *, keep_alive: bool = True) -> Iterator[Load]:

@@ -6,11 +6,11 @@ from collections import Counter
 from typing import Any
 
 from tests.deploy.expressions import queries
-from tests.docker.engine import ROOT, Project, docker
+from tests.docker.engine import PROJECT, ROOT, Project, docker
 
 __all__ = ["ask", "check", "fire"]
 
-IMAGE = "diabolo-prometheus"
+IMAGE = f"{PROJECT}-prometheus"
 # They show what may never have happened.
 QUIET = {"Alerts", "Refusals by reason", "Versions refused, by reason"}
 # In a container on the deployment's network, where nothing is published: an answer of Prometheus for each expression.
