@@ -8,7 +8,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -17,6 +17,7 @@ import numpy as np
 
 from bundle.calibration import Floats
 from bundle.operations import Method
+from service.engine.pace import Pace
 from service.engine.parts import cut, in_parts
 from service.engine.tally import Tally
 from service.engine.timeline import TIMELINE, Stage
@@ -39,7 +40,8 @@ class Batcher:
 
     A batch of at most `inline_rows` runs on the event loop itself: handing it to the thread and back costs more than
     such a pass is expected to take, at most `inline_seconds`. While passes usually take five times as long, the thread
-    has them, until they are as short again as expected.
+    has them, until they are as short again as expected. `forward_seconds` is how long passes of so many rows took when
+    they were measured, if they were.
 
     Must be made on the event loop that will use it.
     """
@@ -53,6 +55,7 @@ class Batcher:
         max_pending_bytes: int = UNBOUNDED,
         inline_rows: int = 0,
         inline_seconds: float = 0,
+        forward_seconds: Mapping[int, float] | None = None,
         stall_seconds: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
         tally: Tally | None = None,
@@ -68,7 +71,15 @@ class Batcher:
         self._passing = Stage("forward")
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self.queue = Queue(max_rows=max_pending_rows, max_bytes=max_pending_bytes, clock=clock, tally=self.tally)
+        self._pace = Pace(forward_seconds)
+        self.queue = Queue(
+            max_rows=max_pending_rows,
+            max_bytes=max_pending_bytes,
+            max_batch_rows=max_batch_rows,
+            pace=self._pace,
+            clock=clock,
+            tally=self.tally,
+        )
         self._on_thread: list[Entry] = []
         self._on_thread_since = 0.0
         self._turn_is_due = self._broken = False
@@ -125,8 +136,8 @@ class Batcher:
         parts = [rows[start : start + step] for start in range(0, len(rows), step)]
         now, timeline = self._clock(), TIMELINE.get()
         entries = [
-            Entry(method, part, self._loop.create_future(), deadline, timeline, timeline.begin("queue", now))
-            for part in parts
+            Entry(method, part, self._loop.create_future(), deadline, timeline, timeline.begin("queue", now), more)
+            for more, part in zip(reversed(range(len(parts))), parts, strict=True)
         ]
         self.queue.entries.extend(entries)
         self._schedule()
@@ -172,7 +183,7 @@ class Batcher:
         """The next batch is answered, or handed to the thread."""
         self._turn_is_due = False
         try:
-            if batch := self.queue.take(self._max_batch_rows):
+            if batch := self.queue.take():
                 self._forward(batch)
             if self.queue.entries:
                 self._schedule()
@@ -282,8 +293,8 @@ class Batcher:
             self._pass_seconds = ended - started
 
     def _observe(self, method: Method, rows: int) -> None:
-        """The drain rate is known; and a program that has become slow leaves the event loop, until it no longer is."""
-        self.queue.observe(rows, self._pass_seconds)
+        """The pace is known; and a program that has become slow leaves the event loop, until it no longer is."""
+        self._pace.observe(rows, self._pass_seconds)
         self.tally.batch_rows.observe(rows)
         self.tally.forward_seconds[method].observe(self._pass_seconds)
         if rows > self._short_rows:

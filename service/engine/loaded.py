@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -104,8 +105,11 @@ class LoadedModel:
         self.load_seconds = proven.load_seconds
         self.tally = tally or Tally()
         self._numbers_per_row = self.manifest.input.size + 2 * self.manifest.latent.size
+        statistics = self.manifest.statistics
+        self.trained_range = self.manifest.input.range or (min(statistics.minimum), max(statistics.maximum))
+        """The least and the greatest value of the training data, or of what its values could be."""
         self.batcher = Batcher(
-            proven.runtime.run,
+            partial(_forward, proven.runtime),
             max_batch_rows=max_batch_rows,
             max_pending_rows=max_pending_rows,
             max_pending_bytes=max_pending_bytes,
@@ -114,6 +118,7 @@ class LoadedModel:
                 (n for n, seconds in proven.forward_seconds.items() if seconds < inline_seconds), default=0
             ),
             inline_seconds=inline_seconds,
+            forward_seconds=proven.forward_seconds,
             tally=self.tally,
         )
 
@@ -135,7 +140,8 @@ class LoadedModel:
             )
 
     async def run(self, method: Method, rows: Floats, *, checked: bool = True) -> tuple[Floats, ...]:
-        """The arrays that `method` returns for rows (n, width), C-contiguous and, if `checked`, all finite.
+        """The arrays that `method` returns for rows (n, width), C-contiguous and, if `checked`, all finite. Beside
+        reconstructions there is the mean squared error of each row (n,), in squared input units.
 
         Raises what the batcher does, by the deadline of the request under way; InvalidContent when these rows, not
         their neighbours in the batch, are so large that the arithmetic overflows.
@@ -143,11 +149,23 @@ class LoadedModel:
         outputs = await self.batcher.submit(method, rows, deadline=DEADLINE.get())
         if checked:
             self.check_finite(*outputs)
-        # A program may return part of a larger array, which not every writer of answers can write.
-        return tuple(np.ascontiguousarray(output) for output in outputs)
+        return outputs
 
     def check_finite(self, *arrays: Floats) -> None:
         """Returns when all values are finite; raises InvalidContent otherwise."""
         for array in arrays:
-            if not np.isfinite(array).all():
+            if not (math.isfinite(array.item()) if array.size == 1 else np.isfinite(array).all()):
                 raise InvalidContent(f"the result is not finite: the values sent are far beyond {self.label}'s range")
+
+
+def _forward(runtime: Runtime, method: Method, rows: Floats) -> tuple[Floats, ...]:
+    """What the program returns for a batch. What can be done for all rows at once is done here: for each request by
+    itself it would take as long as for all of them together."""
+    # A program may return part of a larger array, which not every writer of answers can write.
+    outputs = tuple(map(np.ascontiguousarray, runtime.run(method, rows)))
+    if method is not Method.RECONSTRUCT:
+        return outputs
+    (reconstructed,) = outputs
+    with np.errstate(over="ignore", invalid="ignore"):
+        differences = rows - reconstructed
+        return reconstructed, np.vecdot(differences, differences) / np.float32(rows.shape[1])

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from bundle.calibration import Floats
 from bundle.operations import Method
+from service.engine.pace import Pace
 from service.engine.tally import Tally
 from service.engine.timeline import Stage, Timeline
 from service.errors import DeadlineExceeded, Overloaded
@@ -19,7 +20,8 @@ Outputs = tuple[Floats, ...]
 
 class Entry(NamedTuple):
     """Rows that wait, and the future that their outputs will be set on. The entry owns its reply. After `deadline`, by
-    the batcher's clock, nobody wants it; `queued` is its waiting in the timeline of its request."""
+    the batcher's clock, nobody wants it; `queued` is its waiting in the timeline of its request, of which so many
+    `more` entries come right behind it."""
 
     method: Method
     rows: Floats
@@ -27,6 +29,7 @@ class Entry(NamedTuple):
     deadline: float | None
     timeline: Timeline
     queued: Stage
+    more: int = 0
 
     @property
     def key(self) -> tuple[Method, tuple[int, ...]]:
@@ -37,14 +40,24 @@ class Entry(NamedTuple):
 class Queue:
     """Entries in order, and the bounds of all rows that were accepted and are not answered yet."""
 
-    def __init__(self, *, max_rows: int, max_bytes: int, clock: Callable[[], float], tally: Tally) -> None:
+    def __init__(
+        self,
+        *,
+        max_rows: int,
+        max_bytes: int,
+        max_batch_rows: int,
+        pace: Pace,
+        clock: Callable[[], float],
+        tally: Tally,
+    ) -> None:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
+        self._max_batch_rows = max_batch_rows
+        self._pace = pace
         self._clock = clock
         self._tally = tally
         self.entries: deque[Entry] = deque()
         """Those that wait, in order."""
-        self._rows_per_second = math.inf
         self._freed = asyncio.Event()
         self.rows = self.bytes = 0
         """Accepted and not answered yet."""
@@ -82,11 +95,11 @@ class Queue:
         """Those who wait for room look again."""
         self._freed.set()
 
-    def take(self, most: int) -> list[Entry]:
-        """The entries at the head that fit into one batch of at most so many rows, and of so few that by the drain rate
-        it is done before the first of their deadlines. Those that nobody wants any more are dropped: their clients have
-        gone, or there is no time left for their pass. Without that an overloaded queue, first in, first out, works on
-        nothing but what comes too late."""
+    def take(self) -> list[Entry]:
+        """The entries at the head that fit into one batch, of so few rows that by the pace of recent passes it is done
+        before the first of their deadlines. Those that nobody wants any more are dropped: their clients have gone, or
+        there is no time left for their pass. Without that an overloaded queue, first in, first out, works on nothing
+        but what comes too late."""
         batch: list[Entry] = []
         rows = 0
         latest = math.inf
@@ -96,11 +109,11 @@ class Queue:
             if (entry.future.done() or entry.deadline is not None) and self._unwanted(entry):
                 entries.popleft()
                 continue
-            if batch and (entry.key != batch[0].key or rows + len(entry.rows) > most):
+            if batch and (entry.key != batch[0].key or rows + len(entry.rows) > self._max_batch_rows):
                 break
             if entry.deadline is not None:
                 latest = min(latest, entry.deadline)
-            if batch and latest < math.inf and self._clock() + self._expected_seconds(rows + len(entry.rows)) > latest:
+            if batch and latest < math.inf and self._clock() + self._pace.seconds(rows + len(entry.rows)) > latest:
                 break
             batch.append(entries.popleft())
             rows += len(entry.rows)
@@ -114,17 +127,13 @@ class Queue:
                 entry.future.set_exception(error)
         self._freed.set()
 
-    def observe(self, rows: int, seconds: float) -> None:
-        """The drain rate follows recent batches, so that Retry-After tells the truth after a change of load."""
-        rate = rows / max(seconds, 1e-6)
-        self._rows_per_second = rate if math.isinf(self._rows_per_second) else 0.8 * self._rows_per_second + 0.2 * rate
-
     def _unwanted(self, entry: Entry) -> bool:
         if entry.future.done():
             self._tally.dropped += 1
             return True
-        # The last is tried however slow passes were: else nobody would learn that they no longer are.
-        needed = self._expected_seconds(len(entry.rows)) if len(self.entries) > 1 else 0.0
+        # Where no other request waits this one is tried however slow passes were: it keeps nobody from being in time,
+        # and else nobody would learn that they no longer are.
+        needed = self._pace.seconds(len(entry.rows)) if len(self.entries) > 1 + entry.more else 0.0
         now = self._clock()
         if entry.deadline is not None and (entry.deadline <= now or entry.deadline < now + needed):
             self._tally.expired += 1
@@ -132,8 +141,6 @@ class Queue:
             return True
         return False
 
-    def _expected_seconds(self, rows: int) -> float:
-        return rows / self._rows_per_second
-
     def _overloaded(self, detail: str) -> Overloaded:
-        return Overloaded(detail, retry_after=max(1, math.ceil(self._expected_seconds(self.rows))))
+        seconds = self._pace.seconds_in_batches(self.rows, most=self._max_batch_rows)
+        return Overloaded(detail, retry_after=max(1, math.ceil(seconds)))

@@ -45,15 +45,16 @@ async def test_what_is_past_its_deadline_when_its_turn_comes_is_never_run() -> N
 
 
 async def passes(deadlines: list[float | None], *, seconds: float) -> tuple[list[int], int]:
-    """The rows of each pass, every one of which takes so many seconds, and how many requests of one row were too late;
-    they come together, while a first pass is under way."""
+    """The rows of each pass, whose rows take so many seconds each, which was measured, and how many requests of one row
+    were too late; they come together, while a first pass is under way."""
     clock = Clock()
 
     def takes(_: Method, rows: Floats) -> None:
         clock.now += seconds * len(rows)
 
     program = Program(takes)
-    batcher = Batcher(program, max_batch_rows=4, max_pending_rows=100, clock=clock)
+    measured = {1: seconds, 4: 4 * seconds}
+    batcher = Batcher(program, max_batch_rows=4, max_pending_rows=100, forward_seconds=measured, clock=clock)
     first = await blocked(program, batcher)
     crowd = [asyncio.create_task(batcher.submit(Method.ENCODE, rows_of(1), deadline=until)) for until in deadlines]
     await asyncio.sleep(0)
@@ -77,6 +78,41 @@ async def test_a_batch_is_as_large_as_the_first_of_its_deadlines_allows() -> Non
 async def test_the_last_in_the_queue_is_tried_however_slow_passes_were() -> None:
     """Else nobody would learn that they are no longer slow."""
     assert await passes([101.5], seconds=1) == ([1], 0)
+
+
+async def after_single_rows(*requests: int) -> list[int]:
+    """The passes of requests that come together with a second to be answered in, after thirty of one row have taught
+    how long a pass takes: 5 ms, whatever its rows, as on a GPU. Fails when one of them hears that it is too late."""
+    clock = Clock()
+
+    def takes(_: Method, __: Floats) -> None:
+        clock.now += 0.005
+
+    program = Program(takes)
+    batcher = Batcher(program, max_batch_rows=256, max_pending_rows=8192, clock=clock)
+    for _ in range(30):
+        await batcher.submit(Method.ENCODE, rows_of(1))
+    program.batches.clear()
+    deadline = clock.now + 1
+    await asyncio.gather(*(batcher.submit(Method.ENCODE, rows_of(*range(n)), deadline=deadline) for n in requests))
+    await batcher.close(5)
+    return program.batches
+
+
+async def test_traffic_of_single_rows_does_not_make_large_batches_look_as_if_they_came_too_late() -> None:
+    assert await after_single_rows(256, 256, 256, 256) == [256] * 4
+
+
+async def test_a_large_request_on_an_idle_bundle_is_tried_though_it_has_many_parts() -> None:
+    """By what it knows here the batcher may think what it likes: a lone request is tried."""
+    assert await after_single_rows(1024) == [256] * 4
+    clock = Clock()
+    program = Program()
+    slow = {1: 10.0, 4: 40.0}
+    batcher = Batcher(program, max_batch_rows=4, max_pending_rows=100, forward_seconds=slow, clock=clock)
+    await batcher.submit(Method.ENCODE, rows_of(*range(10)), deadline=clock.now + 1)
+    assert program.batches == [4, 4, 2]
+    await batcher.close(5)
 
 
 async def test_no_part_of_a_split_request_is_run_after_its_deadline() -> None:
