@@ -21,6 +21,7 @@ from service.errors import HeadTooLarge, MalformedRequest, RequestTooSlow, Servi
 __all__ = ["Connection"]
 
 MAX_HEAD_BYTES = 2**16
+LINE_BYTES = 3  # of a field's line, beside its name and its value: a colon and the line's end
 MOST_WAITING = 100
 LINGER_SECONDS = 0.5
 VANISHED_SECONDS = 60
@@ -55,6 +56,8 @@ class Connection(HttpToolsProtocol):
         self._refused: Counter[str] = Counter() if refused is None else refused
         self._head: object = None
         self._head_bytes = 0
+        self._piece_bytes = self._since_head_bytes = 0
+        self._fault: ServiceError | None = None
         self._waits: object = None
         self._waits_since = 0.0
         self._taken: int | None = None
@@ -71,8 +74,16 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
+        if len(data) > MAX_HEAD_BYTES and not self._is_reading_a_body:
+            # Of a head that is too large no more is parsed than has to be: its fields cost more than a body's bytes.
+            self.data_received(data[:MAX_HEAD_BYTES])
+            if not self.transport.is_closing():
+                self.data_received(data[MAX_HEAD_BYTES:])
+            return
+        self._piece_bytes = len(data)
+        self._since_head_bytes += self._piece_bytes
         HttpToolsProtocol.data_received(self, data)
-        self._bound_head(len(data))
+        self._bound_head(self._piece_bytes)
         if self._ends and self.cycle is not None and self.cycle.scope is self.scope:
             self.cycle.keep_alive = False
 
@@ -85,6 +96,11 @@ class Connection(HttpToolsProtocol):
         """Called by the parser. Requests may come before the one in front of them is answered."""
         if len(self.pipeline) >= MOST_WAITING:
             raise TooManyWaiting
+        # It is hardly ever measured: what came since the head before has no room for one that is too large.
+        if self._since_head_bytes > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
+            self._fault = self._head_too_large()
+            raise self._fault
+        self._since_head_bytes = self._piece_bytes  # the next may have begun in it
         before = self.cycle
         super().on_headers_complete()
         if before is not None and not before.response_complete:
@@ -109,14 +125,14 @@ class Connection(HttpToolsProtocol):
             then()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's text, which says less
-        """Called by uvicorn for bytes that are no HTTP."""
+        """Called by uvicorn for bytes that are no HTTP, or more of it than is read."""
         whole = next((cycle for cycle in (self.cycle, *reversed(self._before)) if cycle and not cycle.more_body), None)
         if whole is not None and not whole.response_complete:
             whole.keep_alive = False  # what has come whole is answered; nothing after it is begun
         elif self._is_answering and self.cycle.response_started:
             self.transport.close()  # an answer in the midst of another is none
         else:
-            self._refuse(MalformedRequest("this is no request of HTTP/1.1"))
+            self._refuse(self._fault or MalformedRequest("this is no request of HTTP/1.1"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
@@ -193,6 +209,17 @@ class Connection(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def _is_reading_a_body(self) -> bool:
+        return self._is_answering and self.cycle.more_body and not self._has_begun_a_head
+
+    def _head_size(self) -> int:
+        """In bytes, of the head that is complete now: its path and its lines, without spaces around their values."""
+        return len(self.url) + sum(len(name) + len(value) + LINE_BYTES for name, value in self.headers)
+
+    def _head_too_large(self) -> HeadTooLarge:
+        return HeadTooLarge(f"the request's head has more than the {MAX_HEAD_BYTES} bytes that are read")
+
     def _bound_head(self, size: int) -> None:
         """So many bytes belong to the head that has begun, or to what is no body after it; or to what went before, if
         that has just begun."""
@@ -200,14 +227,14 @@ class Connection(HttpToolsProtocol):
             self._head, self._head_bytes = self.scope, 0
             return
         self._head_bytes += size
-        if self._head_bytes <= MAX_HEAD_BYTES or self.transport.is_closing():
+        if self._head_bytes < MAX_HEAD_BYTES or self.transport.is_closing():
             return
         if not self._has_begun_a_head and self.cycle.response_started:
             self.transport.close()
         elif self._has_begun_a_head and self._is_answering:
             self.flow.pause_reading()  # until that is done
         else:
-            self._refuse(HeadTooLarge(f"the request's head has more than the {MAX_HEAD_BYTES} bytes that are read"))
+            self._refuse(self._head_too_large())
 
     def _end(self, seconds: float) -> None:
         """Nobody is there who knows what was begun: a request whose head is not complete, or the rest of a body whose

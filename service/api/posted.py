@@ -21,9 +21,11 @@ class Posted(Request):
         super().__init__(scope, receive)
         self.fields: dict[bytes, bytes] = dict(scope["headers"])
         if len(self.fields) < len(scope["headers"]):
-            self.fields = {}
-            for name, value in scope["headers"]:  # lines of one name are one list (RFC 9110, section 5.3)
-                self.fields[name] = self.fields[name] + b", " + value if name in self.fields else value
+            lines: dict[bytes, list[bytes]] = {}
+            for name, value in scope["headers"]:
+                lines.setdefault(name, []).append(value)
+            # Lines of one name are one list (RFC 9110, section 5.3).
+            self.fields = {name: b", ".join(values) for name, values in lines.items()}
 
     @classmethod
     def of(cls, request: Request) -> "Posted":
