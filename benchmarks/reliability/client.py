@@ -129,6 +129,7 @@ class Connection(asyncio.Protocol):
         self.last = self.doomed = False
         self._client = client
         self._question: Question | None = None
+        self._lowest = 0
         self._due = 0.0
         self._done: Callable[[], None] | None = None
         self._socket = socket.socket()
@@ -160,6 +161,7 @@ class Connection(asyncio.Protocol):
     def ask(self, question: Question, due: float, now: float, done: Callable[[], None] | None) -> None:
         """The question is sent, as soon as the connection is there."""
         self._question, self._due, self.sent, self._done = question, due, now, done
+        self._lowest = question.lowest
         if self._transport is not None:
             self._transport.write(question.request)
 
@@ -234,7 +236,7 @@ class Connection(asyncio.Protocol):
             return
         status, fields, body = self._parser.get_status_code(), self._fields, b"".join(self._body)
         self._fields, self._body = {}, []
-        verdict, reason = self._question.judge(status, fields, body)
+        verdict, reason = self._question.judge(status, fields, body, lowest=self._lowest)
         reusable = not self.last and self._parser.should_keep_alive()
         self._conclude(verdict, reason, reusable=reusable)
         if not reusable and self._transport is not None:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from service.logs import configure_logs
 from service.settings import Settings
 from service.supervisor import supervise
 from service.worker import main as work
@@ -37,6 +38,7 @@ def main() -> NoReturn:
     """The supervisor, or with `worker` and the number of its channel a worker."""
     if sys.argv[1:2] != ["worker"]:
         settings = Settings()
+        configure_logs(settings)
         supervise(settings, settings.workers, command=[*COMMAND, "worker"])
     del sys.argv[1]
     signal.signal(signal.SIGUSR1, lambda *_: _write_down())

@@ -11,18 +11,21 @@ from benchmarks.reliability.administration import STATE, administer
 from benchmarks.reliability.bundles import publish, shipped
 from benchmarks.reliability.client import Client
 from benchmarks.reliability.load import mixed, saturating
+from benchmarks.reliability.log import Log
 from benchmarks.reliability.question import Question
 from benchmarks.reliability.questions import questions_of
 from benchmarks.reliability.row import Check, Outcome, Row
 from benchmarks.reliability.service import Service, Usage, serving
 from benchmarks.reliability.tally import Tally, Verdict
 
-__all__ = ["POOL_GROWTH", "ROW", "growth", "outcome"]
+__all__ = ["POOL_GROWTH", "ROW", "growth", "outcome", "span", "wait_until_freed"]
 
 NETWORK = "fashion-vae"
 CYCLES, SETTLED, MEANT = 100, 10, 10
 AT_ONCE, INFER_SECONDS = 8, 0.2
 POOL_GROWTH = 4  # the event loop's own threads, cores + 4 of them, are started one by one
+# What the service says once a retired version's memory has been given back.
+FREED, FREED_SECONDS, LOOK_SECONDS = " has been freed", 30.0, 0.02
 SHOWN = (1, 2, 5, 10, 20, 50, 100)
 
 
@@ -32,12 +35,13 @@ def measure() -> Outcome:
         models, state = Path(folder) / "models", Path(folder) / STATE
         state.mkdir()
         questions = questions_of(publish(shipped(NETWORK), models))
-        with serving(models, poll_seconds=0.1, state_dir=state) as service:
+        with serving(models, poll_seconds=0.1, state_dir=state, log_level="info", log_share=0) as service:
             tally = Tally()
             start = time.monotonic()
-            usages = [_cycle(service, questions, tally) for _ in range(CYCLES)]
+            usages = [_cycle(service, questions, tally, number) for number in range(1, CYCLES + 1)]
             seconds = (time.monotonic() - start) / CYCLES
-    return outcome(usages, tally, seconds=seconds)
+        log = Log.read(service.log)
+    return log.added_to(outcome(usages, tally, seconds=seconds))
 
 
 def outcome(usages: list[list[Usage]], tally: Tally, *, seconds: float) -> Outcome:
@@ -46,14 +50,13 @@ def outcome(usages: list[list[Usage]], tally: Tally, *, seconds: float) -> Outco
     lines = []
     for place in range(len(usages[0])):
         held = [workers[place].memory for workers in usages]
-        span = f"{min(held[SETTLED:]):.1f} to {max(held[SETTLED:]):.1f}"
-        lines.append((f"memory of worker {place + 1}, MB", *(f"{held[cycle - 1]:.1f}" for cycle in SHOWN), span))
+        reach = f"{min(held[SETTLED:]):.1f} to {max(held[SETTLED:]):.1f}"
+        lines.append((f"memory of worker {place + 1}, MB", *(f"{held[cycle - 1]:.1f}" for cycle in SHOWN), reach))
     return Outcome(
         setting=f"Two workers; {NETWORK} is loaded, answers {AT_ONCE} clients for {INFER_SECONDS:g} s in every "
-        "operation and media type, and is unloaded, as by `diabolo models`; then, with nothing loaded, memory, open "
-        f"files and threads of each worker are read. {CYCLES} times, {seconds:.2f} s each. Single readings move by "
-        f"what the allocator happens to keep, so means of {MEANT} are compared: "
-        f"{5e3 / (CYCLES - SETTLED - MEANT):.0f} kB lost in each cycle would be 5 MB",
+        "operation and media type, and is unloaded, as by `diabolo models`; then, once the service says that it has "
+        f"been freed, memory, open files and threads of each worker are read. {CYCLES} times, {seconds:.2f} s each. "
+        f"Of means of {MEANT} readings {5e3 / (CYCLES - SETTLED - MEANT):.0f} kB lost in each cycle would be 5 MB",
         checks=(
             Check(
                 what=f"memory, mean of the last {MEANT} cycles - mean of the {MEANT} after cycle {SETTLED}, "
@@ -62,9 +65,15 @@ def outcome(usages: list[list[Usage]], tally: Tally, *, seconds: float) -> Outco
                 bound=5,
                 unit="MB",
             ),
-            Check(what="open files, in the same way", measured=growth(after, "files"), bound=0),
             Check(
-                what="threads, in the same way (a pool may still grow to its size)",
+                what=f"memory, most - least after cycle {SETTLED}, of the worker where that is more",
+                measured=span(after),
+                bound=5,
+                unit="MB",
+            ),
+            Check(what="open files, in the same way as the means", measured=growth(after, "files"), bound=0),
+            Check(
+                what="threads, likewise (a pool may still grow to its size)",
                 measured=growth(after, "threads"),
                 bound=POOL_GROWTH,
             ),
@@ -84,11 +93,31 @@ def growth(usages: list[list[Usage]], what: str) -> float:
     return max(now - then for now, then in zip(last, first, strict=True))
 
 
-def _cycle(service: Service, questions: list[Question], tally: Tally) -> list[Usage]:
-    """What each worker holds once the bundle has come, answered and gone."""
+def span(usages: list[list[Usage]]) -> float:
+    """By how much a worker's readings of memory differ, of the worker where they differ most."""
+    by_worker: list[list[float]] = [[usage.memory for usage in readings] for readings in zip(*usages, strict=True)]
+    return max(max(held) - min(held) for held in by_worker)
+
+
+def wait_until_freed(log: Path, times: int, *, seconds: float = FREED_SECONDS) -> None:
+    """The log has said so often that a version has been freed. Raises TimeoutError.
+
+    Workers acknowledge an unload once nobody finds the bundle any more, which is before its threads have ended and its
+    memory has been given back.
+    """
+    end = time.monotonic() + seconds
+    while (found := log.read_text().count(FREED)) < times:
+        if time.monotonic() > end:
+            raise TimeoutError(f"{found} versions have been freed, not {times}")
+        time.sleep(LOOK_SECONDS)
+
+
+def _cycle(service: Service, questions: list[Question], tally: Tally, number: int) -> list[Usage]:
+    """What each worker holds once the bundle has come, answered and gone for this time."""
     administer(service, NETWORK, "load")
     uvloop.run(_infer(service.port, questions, tally))
     administer(service, NETWORK, "unload")
+    wait_until_freed(service.log, number * len(service.workers()))
     return [Usage.of(pid) for pid in service.workers()]
 
 

@@ -12,6 +12,7 @@ import uvloop
 
 from benchmarks.reliability.client import Client
 from benchmarks.reliability.load import mixed, saturating
+from benchmarks.reliability.log import Log
 from benchmarks.reliability.question import Question
 from benchmarks.reliability.reconstructing import reconstructing
 from benchmarks.reliability.row import Check, Outcome, Row
@@ -47,7 +48,8 @@ def measure() -> Outcome:
                 during = [Usage.of(pid) for pid in service.processes()]
             _let_go(service, before)
             alone.append(_round(service, questions, tally, []))
-    return outcome(alone, together, tally, usages=(before, during))
+        log = Log.read(service.log)
+    return log.added_to(outcome(alone, together, tally, usages=(before, during)))
 
 
 def outcome(

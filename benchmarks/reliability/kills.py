@@ -14,6 +14,7 @@ import uvloop
 from benchmarks.reliability.client import Client
 from benchmarks.reliability.eyes import holders
 from benchmarks.reliability.load import by_the_clock, mixed, saturation, slept_until
+from benchmarks.reliability.log import Log
 from benchmarks.reliability.question import Question
 from benchmarks.reliability.reconstructing import reconstructing
 from benchmarks.reliability.row import Check, Outcome, Row
@@ -51,7 +52,7 @@ async def _measure(service: Service, questions: list[Question]) -> Outcome:
     await client.quiet()
     await client.close()
     await asyncio.sleep(1)
-    return outcome(
+    found = outcome(
         tally.between(start, float("inf")),
         endangered=endangered,
         surprises=client.surprises,
@@ -59,6 +60,7 @@ async def _measure(service: Service, questions: list[Question]) -> Outcome:
         rate=rate,
         supervisor=(before, Usage.of(service.pid)),
     )
+    return Log.read(service.log).added_to(found, kills=len(endangered))
 
 
 def kill(service: Service, client: Client, pid: int) -> int:
@@ -88,7 +90,7 @@ def outcome(
 ) -> Outcome:
     """The row. `endangered` are the requests under way at each kill, `surprises` those that were lost besides."""
     lost = tally.count(Verdict.LOST)
-    other = tally.count(Verdict.REFUSED) + tally.count(Verdict.WRONG)
+    other = len(tally) - tally.count(Verdict.OK) - lost
     before, after = supervisor
     return Outcome(
         setting=f"Two workers; SIGKILL for one of the two, chosen at random, every {EVERY_SECONDS:g} s for "

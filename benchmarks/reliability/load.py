@@ -3,14 +3,15 @@
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from itertools import cycle
 
 from benchmarks.reliability.client import Client
 from benchmarks.reliability.question import Question
 from benchmarks.reliability.tally import Verdict
 
-__all__ = ["by_the_clock", "mixed", "saturating", "saturation", "slept_until"]
+__all__ = ["by_the_clock", "mixed", "saturating", "saturation", "slept_until", "steady"]
 
 AT_ONCE, WARMING_SECONDS, SATURATION_SECONDS = 16, 1.0, 3.0
 
@@ -26,6 +27,18 @@ async def by_the_clock(
     while (due := due + arrivals.expovariate(rate)) < end:
         await slept_until(due)
         client.ask(next(questions), due)
+
+
+@asynccontextmanager
+async def steady(client: Client, questions: Iterator[Question], *, rate: float, seed: int = 0) -> AsyncIterator[None]:
+    """Questions come by the clock all the while. Raises what has ended that before its time."""
+    load = asyncio.create_task(by_the_clock(client, questions, rate=rate, seconds=float("inf"), seed=seed))
+    try:
+        yield
+    finally:
+        load.cancel()
+        with suppress(asyncio.CancelledError):
+            await load
 
 
 async def saturating(client: Client, questions: Iterator[Question], *, at_once: int, seconds: float) -> None:

@@ -6,16 +6,18 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.reliability.bundles import publish, shipped
+from benchmarks.reliability.log import Log
 from benchmarks.reliability.overload import DEADLINE, outcome, overload
 from benchmarks.reliability.question import JSON
 from benchmarks.reliability.questions import question
 from benchmarks.reliability.row import Outcome, Row
 from benchmarks.reliability.service import serving
 from bundle.operations import Operation
+from service.settings import Settings
 
 __all__ = ["ROW"]
 
-NETWORK, ROWS_IN_REQUEST = "fashion-vae", 64
+NETWORK, ROWS_IN_REQUEST, WORKERS = "fashion-vae", 64, 2
 
 
 def measure() -> Outcome:
@@ -34,14 +36,18 @@ def measure() -> Outcome:
             )
             for first in range(4)
         ]
-        with serving(models) as service:
+        with serving(models, workers=WORKERS) as service:
             phases = uvloop.run(overload(service, questions))
+        log = Log.read(service.log)
     size = len(questions[0].request) // 1000
-    return outcome(
+    found = outcome(
         phases,
         f"Two workers with default settings; {NETWORK} reconstructs {ROWS_IN_REQUEST} rows a request, as JSON there "
         f"({size} kB) and back",
+        settings=Settings(workers=WORKERS),
+        row_bytes=4 * bundle.manifest.input.size,
     )
+    return log.added_to(found)
 
 
 ROW = Row(

@@ -14,10 +14,10 @@ What clients see while versions are swapped, workers are killed and more is aske
 
 Requests come from one client on the same cores. It asks by the clock: requests have random times, whatever becomes of
 those before them, and latency counts from the time that a request was due. It checks every answer against the bundle's
-own program, run without the service, and counts a request as *answered* (200 and right), *refused* (429, 503 or 504
-that says why, and `Retry-After` with the first two), *lost* (no connection, a broken one, or 30 s of silence) or
-*wrong* (anything else). It ends connections that were idle for 3 s, before the service does after 5 s, and looks
-whether a connection still stands before it uses it again, as good clients do.
+own program, run without the service, and counts a request as *ok* (200 and right), *refused* (429 or 503 that says
+why, with `Retry-After`), *late* (504 that says why, or an answer that ends by saying so), *lost* (no connection, a
+broken one, or 30 s of silence) or *wrong* (anything else). It ends connections that were idle for 3 s, before the
+service does after 5 s, and looks whether a connection still stands before it uses it again, as good clients do.
 """
 
 

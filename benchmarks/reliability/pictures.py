@@ -6,9 +6,10 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
+from benchmarks.reliability.answers import MAIN, expected_of
 from benchmarks.reliability.direct import direct, probe
-from benchmarks.reliability.question import JSON, Question
-from benchmarks.reliability.questions import MAIN, read_json
+from benchmarks.reliability.question import JSON, Arrays, Expected, Question
+from benchmarks.reliability.questions import read_json
 from bundle.calibration import Floats
 from bundle.golden import ATOL
 from bundle.operations import Method
@@ -32,9 +33,12 @@ def picture_questions(bundle: Bundle, *, fields: Mapping[str, str] | None = None
             continue
         for place, image_format in enumerate(FORMATS):
             body, row = _picture(bundle, probe(bundle, method, count=1, first=place), image_format)
-            values = direct(bundle, method, row)
             pictured = main == "outputs"
-            expected = {"pixels": BRIGHTEST * values.clip(0, 1)} if pictured else {main: values}
+            expected: Expected = (
+                {"pixels": BRIGHTEST * direct(bundle, method, row).clip(0, 1)}
+                if pictured
+                else expected_of(bundle, operation, row)
+            )
             found.append(
                 Question.post(
                     f"/v1/models/{bundle.manifest.name}/{operation.path}",
@@ -52,7 +56,7 @@ def picture_questions(bundle: Bundle, *, fields: Mapping[str, str] | None = None
     return found
 
 
-def read_picture(body: bytes, fields: Mapping[str, str]) -> tuple[int, Mapping[str, np.ndarray]]:
+def read_picture(body: bytes, fields: Mapping[str, str]) -> tuple[int, Arrays]:
     """The pixels of a picture as one row."""
     picture = Image.open(io.BytesIO(body), formats=["PNG"])
     return int(fields["diabolo-version"]), {"pixels": np.asarray(picture, dtype=np.float32).reshape(1, -1)}

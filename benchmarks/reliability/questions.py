@@ -2,28 +2,18 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import orjson
 
-from benchmarks.peers.wires import BinaryTensors, Tensors
-from benchmarks.reliability.direct import direct, probe
-from benchmarks.reliability.question import JSON, NPY, Question
+from benchmarks.reliability.answers import BESIDE, MAIN, array_from, arrays_from_fields, expected_of
+from benchmarks.reliability.direct import probe
+from benchmarks.reliability.question import JSON, NPY, Arrays, Question
 from bundle.calibration import Floats
 from bundle.operations import Method, Operation
 from bundle.read import Bundle
 
-__all__ = ["MAIN", "question", "questions_of", "read_json", "tensor_questions"]
-
-MAIN = {
-    Operation.ENCODE: "latents",
-    Operation.DECODE: "outputs",
-    Operation.RECONSTRUCT: "outputs",
-    Operation.DENOISE: "outputs",
-    Operation.ANOMALY_SCORE: "scores",
-}
-Expected = Mapping[int, Mapping[str, np.ndarray]]
+__all__ = ["question", "questions_of", "read_json"]
 
 
 def question(
@@ -47,12 +37,12 @@ def question(
     sent, wanted = media
     given = "latents" if method.takes_latents else "inputs"
     body = orjson.dumps({given: rows}, option=orjson.OPT_SERIALIZE_NUMPY) if sent == JSON else _npy(rows)
-    answers = {bundle: direct(bundle, method, rows) for bundle in set(versions.values())}
+    answers = {bundle: expected_of(bundle, operation, rows) for bundle in set(versions.values())}
     return Question.post(
         f"/v1/models/{name}/{operation.path}",
         body,
         read=read_json if wanted == JSON else _read_npy,
-        expected={version: {MAIN[operation]: answers[bundle]} for version, bundle in versions.items()},
+        expected={version: answers[bundle] for version, bundle in versions.items()},
         fields={"Content-Type": sent, "Accept": wanted, **(fields or {})},
     )
 
@@ -70,45 +60,20 @@ def questions_of(
     ]
 
 
-def tensor_questions(
-    bundle: Bundle, *, counts: Sequence[int] = (1, 16), fields: Mapping[str, str] | None = None
-) -> list[Question]:
-    """Reconstructions by the Open Inference Protocol, as JSON and as raw tensors, with so many rows."""
-    path = f"/v2/models/{bundle.manifest.name}/infer"
-    found = []
-    for count in counts:
-        rows = probe(bundle, Method.RECONSTRUCT, count=count)
-        expected = {bundle.manifest.version: {"reconstruction": direct(bundle, Method.RECONSTRUCT, rows)}}
-        for wire in (Tensors(path), BinaryTensors(path)):
-            body, own = wire.request(rows)
-            found.append(
-                Question.post(path, body, read=_read_tensors, expected=expected, fields={**own, **(fields or {})})
-            )
-    return found
-
-
 def _npy(rows: Floats) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, rows, allow_pickle=False)
     return buffer.getvalue()
 
 
-def _read_npy(body: bytes, fields: Mapping[str, str]) -> tuple[int, Mapping[str, np.ndarray]]:
+def _read_npy(body: bytes, fields: Mapping[str, str]) -> tuple[int, Arrays]:
     array = np.load(io.BytesIO(body), allow_pickle=False)
     # The file does not say what its array is: it is whatever was asked for.
-    return int(fields["diabolo-version"]), dict.fromkeys(MAIN.values(), array)
+    return int(fields["diabolo-version"]), dict.fromkeys(MAIN.values(), array) | arrays_from_fields(fields)
 
 
-def read_json(body: bytes, fields: Mapping[str, str]) -> tuple[int, Mapping[str, np.ndarray]]:  # noqa: ARG001
+def read_json(body: bytes, fields: Mapping[str, str]) -> tuple[int, Arrays]:  # noqa: ARG001
     """The arrays of the service's JSON."""
     document = orjson.loads(body)
-    arrays = {name: np.asarray(document[name], dtype=np.float32) for name in MAIN.values() if name in document}
-    return document["version"], arrays
-
-
-def _read_tensors(body: bytes, fields: Mapping[str, str]) -> tuple[int, Mapping[str, np.ndarray]]:
-    length = int(fields.get("inference-header-content-length", len(body)))
-    document: dict[str, Any] = orjson.loads(body[:length])
-    (output,) = document["outputs"]
-    raw = np.frombuffer(body, "<f4", offset=length) if length < len(body) else np.float32(output["data"])
-    return int(document["model_version"]), {output["name"]: raw.reshape(output["shape"])}
+    names = [name for name in (*MAIN.values(), *BESIDE) if name in document]
+    return document["version"], {name: array_from(name, document[name]) for name in names}

@@ -1,7 +1,6 @@
 """`make soak`: everything at once for as long as asked. Nothing may be lost, nothing wrong, nothing left behind."""
 
 import asyncio
-import contextlib
 import http.client
 import os
 import tempfile
@@ -22,13 +21,15 @@ from benchmarks.reliability.endurance import Held, Soaked, outcome
 from benchmarks.reliability.eyes import seen_everywhere
 from benchmarks.reliability.kills import kill
 from benchmarks.reliability.lines import line_questions
-from benchmarks.reliability.load import by_the_clock, mixed, saturating, saturation
+from benchmarks.reliability.load import by_the_clock, mixed, saturating, saturation, steady
+from benchmarks.reliability.log import Log
 from benchmarks.reliability.paths import path_questions
 from benchmarks.reliability.pictures import picture_questions
 from benchmarks.reliability.question import JSON, NPY, Question
-from benchmarks.reliability.questions import question, questions_of, tensor_questions
+from benchmarks.reliability.questions import question, questions_of
 from benchmarks.reliability.row import Outcome, Row
 from benchmarks.reliability.service import Service, Usage, machine_cpu_seconds, serving
+from benchmarks.reliability.tensors import tensor_questions
 from benchmarks.serving import print_line
 from bundle.operations import Operation
 from bundle.read import Bundle
@@ -42,7 +43,6 @@ DEADLINE = {"Request-Timeout-Ms": "2000"}
 SHARE, FRESH_EVERY = 0.3, 20
 TIMES, BURST_SECONDS, AFTER_BURST_SECONDS = 1.5, 3.0, 6.0
 BETWEEN_SECONDS, REST_SECONDS = 2.0, 2.0
-LOG_SHOWN = 10_000
 LAP = ("swap", "overload", "visit", "kill", "swap", "kill", "unload and load", "visit", "kill")
 
 
@@ -76,14 +76,13 @@ def measure(minutes: float) -> Outcome:
         kinds = (questions_of, tensor_questions, line_questions, picture_questions, path_questions)
         plain = [one for kind in kinds for bundle in standing for one in kind(bundle, fields=DEADLINE)]
         with serving(models, command=COMMAND, state_dir=state, poll_seconds=0.5) as service:
-            soaked = uvloop.run(_soak(service, [*plain, *swapped * 3], contents, minutes=minutes))
-            log = service.log.read_text()
-    if soaked.broken or soaked.surprises:
-        print_line(log[-LOG_SHOWN:])
-    return outcome(
+            soaked = uvloop.run(_soak(service, plain, swapped, contents, minutes=minutes))
+        log = Log.read(service.log)  # what was said at the end too
+    for fault in log.faults:
+        print_line(fault)
+    found = outcome(
         soaked,
         minutes=minutes,
-        tracebacks=log.count("Traceback (most recent call last)"),
         setting=f"Two workers; {', '.join(STANDING)} and a bundle that is swapped are asked for every operation: 1 to "
         "16 rows as JSON, .npy and tensors of the Open Inference Protocol, pictures as PNG and JPEG, answered as PNG "
         "too, streams of 3 and 60 lines that come in pieces, samples of given seeds, and interpolations, "
@@ -94,12 +93,15 @@ def measure(minutes: float) -> Outcome:
         "SIGKILL for the younger worker, so that the elder one lives through everything. Each lap ends with a rest "
         "and one more visit, after which what the processes hold is read.",
     )
+    return log.added_to(found, kills=soaked.kills)
 
 
-async def _soak(service: Service, questions: list[Question], contents: list[Bundle], *, minutes: float) -> Soaked:
-    soaked = Soaked()
+async def _soak(
+    service: Service, plain: list[Question], swapped: list[Question], contents: list[Bundle], *, minutes: float
+) -> Soaked:
+    soaked = Soaked(elder=service.workers()[0])
     client = Client(service.port, soaked.tally, fresh_every=FRESH_EVERY)
-    soak = Soak(service, client, mixed(questions), contents, count(2), soaked)
+    soak = Soak(service, client, mixed([*plain, *swapped * 3]), swapped, contents, count(2), soaked)
     start, spent, own = time.monotonic(), time.process_time(), service.cpu_seconds()
     machine = machine_cpu_seconds()
     try:
@@ -124,6 +126,7 @@ class Soak:
     service: Service
     client: Client
     order: Iterator[Question]
+    swapped: list[Question]
     contents: list[Bundle]
     versions: Iterator[int]
     soaked: Soaked
@@ -133,9 +136,9 @@ class Soak:
         """Each disturbance in its turn; what is held at rest afterwards is noted. What the service bears is measured
         anew each time: other programs of the machine come and go."""
         start = time.monotonic()
-        self.bears = max(1.0, await saturation(self.client, self.order))
+        self.soaked.bears.append(await saturation(self.client, self.order))
+        self.bears = max(1.0, self.soaked.bears[-1])
         self.soaked.bursts.append((start, time.monotonic()))
-        load = asyncio.create_task(self._load(SHARE, float("inf")))
         disturb = {
             "swap": self._swap,
             "overload": self._overload,
@@ -143,26 +146,18 @@ class Soak:
             "kill": self._kill,
             "unload and load": self._unload_and_load,
         }
-        try:
+        async with steady(self.client, self.order, rate=SHARE * self.bears, seed=round(1000 * start)):
             for what in LAP:
                 await disturb[what]()
                 self.soaked.done[what] += 1
                 await asyncio.sleep(BETWEEN_SECONDS)
-        finally:
-            load.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await load
         await self.client.quiet()
         self.client.rest()
         await self._visit()  # whose leaving gives back what was freed: else what is held follows the lap's load
         await asyncio.sleep(REST_SECONDS)
         elder = self.service.workers()[0]
         tasks = await asyncio.to_thread(tasks_of, elder, self.service.models.parent)
-        self.soaked.laps.append(Held(Usage.of(self.service.pid), Usage.of(elder), tasks))
-
-    async def _load(self, times: float, seconds: float) -> None:
-        seed = round(1000 * time.monotonic())
-        await by_the_clock(self.client, self.order, rate=times * self.bears, seconds=seconds, seed=seed)
+        self.soaked.laps.append(Held(Usage.of(self.service.pid), Usage.of(elder), tasks, elder))
 
     async def _swap(self) -> None:
         version = next(self.versions)
@@ -175,10 +170,13 @@ class Soak:
             seen_everywhere(self.service, path, lambda _, document: document["versions"] == [str(version)])
 
         await asyncio.to_thread(swap)
+        for asked in self.swapped:
+            asked.lowest = version
 
     async def _overload(self) -> None:
         start = time.monotonic()
-        await self._load(TIMES, BURST_SECONDS)
+        rate, seed = TIMES * self.bears, round(1000 * start)
+        await by_the_clock(self.client, self.order, rate=rate, seconds=BURST_SECONDS, seed=seed)
         await asyncio.sleep(AFTER_BURST_SECONDS)
         self.client.rest()
         self.soaked.bursts.append((start, time.monotonic()))
@@ -211,4 +209,5 @@ class Soak:
 
     async def _kill(self) -> None:
         self.soaked.endangered += kill(self.service, self.client, self.service.workers()[-1])
+        self.soaked.kills += 1
         await asyncio.to_thread(self.service.wait_until_ready, 2)

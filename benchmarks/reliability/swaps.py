@@ -11,7 +11,8 @@ import uvloop
 from benchmarks.reliability.bundles import publish, remove, shipped
 from benchmarks.reliability.client import Client
 from benchmarks.reliability.eyes import watching
-from benchmarks.reliability.load import by_the_clock, mixed, saturation, slept_until
+from benchmarks.reliability.load import mixed, saturation, slept_until, steady
+from benchmarks.reliability.log import Log
 from benchmarks.reliability.question import Question
 from benchmarks.reliability.reconstructing import reconstructions
 from benchmarks.reliability.row import Check, Outcome, Row
@@ -37,7 +38,8 @@ def measure() -> Outcome:
             publish(versions[version], models.parent / STAGED, version=version, name=NAME)
         questions = reconstructions(versions, name=NAME)
         with serving(models, poll_seconds=0.5) as service:
-            return uvloop.run(_measure(service, questions))
+            found = uvloop.run(_measure(service, questions))
+        return Log.read(service.log).added_to(found)
 
 
 async def _measure(service: Service, questions: list[Question]) -> Outcome:
@@ -45,19 +47,20 @@ async def _measure(service: Service, questions: list[Question]) -> Outcome:
     client = Client(service.port, tally)
     rate = SHARE * await saturation(client, mixed(questions))
     start, spent = time.monotonic(), time.process_time()
-    load = asyncio.create_task(by_the_clock(client, mixed(questions), rate=rate, seconds=float("inf")))
     before, during, lasted = [], [], []
-    for version in range(2, SWAPS + 2):
-        quiet = time.monotonic()
-        await slept_until(quiet + BEFORE_SECONDS)
-        swap = time.monotonic()
-        await asyncio.to_thread(_swap, service, version)
-        lasted.append(time.monotonic() - swap)
-        await slept_until(swap + lasted[-1] + AFTER_SECONDS)
-        before.append((quiet, swap))
-        during.append((swap, time.monotonic()))
-    cost = (time.process_time() - spent) / (time.monotonic() - start)
-    load.cancel()
+    async with steady(client, mixed(questions), rate=rate):
+        for version in range(2, SWAPS + 2):
+            quiet = time.monotonic()
+            await slept_until(quiet + BEFORE_SECONDS)
+            swap = time.monotonic()
+            await asyncio.to_thread(_swap, service, version)
+            for question in questions:
+                question.lowest = version
+            lasted.append(time.monotonic() - swap)
+            await slept_until(swap + lasted[-1] + AFTER_SECONDS)
+            before.append((quiet, swap))
+            during.append((swap, time.monotonic()))
+        cost = (time.process_time() - spent) / (time.monotonic() - start)
     await client.quiet()
     await client.close()
     calm, swapping = (Tally.joined(tally.between(*part) for part in parts) for parts in (before, during))

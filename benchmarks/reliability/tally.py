@@ -13,13 +13,15 @@ SHOWN = 5
 
 
 class Verdict(IntEnum):
-    """What became of a request. REFUSED is said honestly: 429, 503 or 504 with a reason, and `Retry-After` with the
-    first two. LOST got no whole answer: no connection, one that broke, or silence. WRONG is everything else."""
+    """What became of a request. REFUSED is said honestly: 429 or 503 with a reason and `Retry-After`. LATE was not, and
+    is told by a 504 with a reason, or within its answer, that its time is over. LOST got no whole answer: no
+    connection, one that broke, or silence. WRONG is everything else."""
 
     OK = 0
     REFUSED = 1
-    LOST = 2
-    WRONG = 3
+    LATE = 2
+    LOST = 3
+    WRONG = 4
 
 
 class Tally:
@@ -70,8 +72,20 @@ class Tally:
 
     def percentile_ms(self, percent: float) -> float:
         """So many percent of the right answers took at most so many milliseconds; not a number without answers."""
-        seconds = self._answered()
-        return float(np.percentile(seconds, percent, method="higher")) * 1000 if len(seconds) else float("nan")
+        return _percentile_ms(self._answered(), percent)
+
+    def accepted_percentile_ms(self, percent: float, *, deadline: float) -> float:
+        """As `percentile_ms`, of all that was not refused: what was not answered rightly took `deadline` seconds at
+        least, however soon that was said."""
+        verdicts, seconds = np.array(self._verdicts), np.array(self._seconds)
+        seconds = np.where(verdicts == Verdict.OK, seconds, np.maximum(seconds, deadline))[verdicts != Verdict.REFUSED]
+        return _percentile_ms(seconds, percent)
+
+    def accepted_within(self, seconds: float) -> float:
+        """The share of what was not refused that was answered rightly within so long; not a number if all was
+        refused."""
+        accepted = len(self) - self.count(Verdict.REFUSED)
+        return self.within(seconds) / accepted if accepted else float("nan")
 
     def within(self, seconds: float) -> int:
         """How many right answers took at most so long."""
@@ -87,3 +101,7 @@ class Tally:
         """Seconds of the right answers, (n,)."""
         answered: np.ndarray = np.array(self._seconds)[np.array(self._verdicts) == Verdict.OK]
         return answered
+
+
+def _percentile_ms(seconds: np.ndarray, percent: float) -> float:
+    return float(np.percentile(seconds, percent, method="higher")) * 1000 if len(seconds) else float("nan")

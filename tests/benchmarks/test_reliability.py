@@ -14,9 +14,8 @@ import orjson
 import pytest
 
 from benchmarks.reliability.client import Client
-from benchmarks.reliability.load import by_the_clock, saturating
-from benchmarks.reliability.question import Question
-from benchmarks.reliability.row import Check
+from benchmarks.reliability.load import by_the_clock, saturating, steady
+from benchmarks.reliability.question import Expected, Question
 from benchmarks.reliability.tally import Tally, Verdict
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
@@ -38,13 +37,6 @@ def question() -> Question:
         2: {"outputs": np.array([[0.5, 0.25]], np.float32)},
     }
     return Question.post("/", b"{}", read=read, expected=expected, fields={})
-
-
-def tally(*requests: tuple[float, float, Verdict]) -> Tally:
-    found = Tally()
-    for due, seconds, verdict in requests:
-        found.add(due, seconds, verdict)
-    return found
 
 
 @asynccontextmanager
@@ -89,45 +81,6 @@ async def ask(handle: Handler, *, times: int = 1, **settings: int) -> tuple[Tall
     return client.tally, client
 
 
-class TestTally:
-    def test_counts_by_verdict(self) -> None:
-        found = tally((0, 0.1, Verdict.OK), (1, 0.2, Verdict.LOST), (2, 0.3, Verdict.OK))
-        assert (len(found), found.count(Verdict.OK), found.count(Verdict.LOST), found.count(Verdict.WRONG)) == (
-            3,
-            2,
-            1,
-            0,
-        )
-
-    def test_percentiles_are_of_right_answers_alone(self) -> None:
-        found = tally(*((i, i / 1000, Verdict.OK) for i in range(1, 101)), (0, 9.0, Verdict.REFUSED))
-        assert found.percentile_ms(50) == pytest.approx(51)
-        assert found.percentile_ms(99) == pytest.approx(100)  # the next higher that was measured: never flattered
-        assert found.percentile_ms(100) == pytest.approx(100)
-
-    def test_no_answers_have_no_percentile_and_reach_no_goal(self) -> None:
-        percentile = tally((0, 0.1, Verdict.LOST)).percentile_ms(99)
-        assert np.isnan(percentile)
-        assert not Check(what="", measured=percentile, bound=1e9).holds
-        assert not Check(what="", measured=percentile, bound=0, at_most=False).holds
-
-    def test_a_part_holds_what_was_due_in_its_time_whenever_it_ended(self) -> None:
-        found = tally((1, 9, Verdict.OK), (2, 0.1, Verdict.LOST), (3, 0.1, Verdict.OK))
-        part = found.between(1, 3)
-        assert (len(part), part.count(Verdict.OK), part.count(Verdict.LOST)) == (2, 1, 1)
-        part.add(5, 1, Verdict.OK)  # a part of its own
-        assert len(found) == 3
-
-    def test_parts_are_joined(self) -> None:
-        parts = [tally((1, 1, Verdict.OK)), tally((2, 3, Verdict.OK), (3, 1, Verdict.WRONG))]
-        whole = Tally.joined(parts)
-        assert (len(whole), whole.percentile_ms(100), whole.count(Verdict.WRONG)) == (3, 3000, 1)
-
-    def test_goodput_counts_right_answers_within_the_deadline(self) -> None:
-        found = tally((0, 0.9, Verdict.OK), (0, 1.1, Verdict.OK), (0, 0.1, Verdict.REFUSED))
-        assert found.within(1.0) == 1
-
-
 class TestJudging:
     def test_the_version_that_answered_decides_what_is_right(self) -> None:
         one = {"version": 1, "outputs": [[1.0, 2.0]]}
@@ -159,12 +112,38 @@ class TestJudging:
             Verdict.WRONG,
         ] * 2
 
+    def test_a_version_that_was_gone_before_the_question_was_asked_is_wrong_even_where_its_answer_is_known(
+        self,
+    ) -> None:
+        asked, old = question(), json.dumps({"version": 1, "outputs": [[1.0, 2.0]]}).encode()
+        assert asked.judge(200, {}, old, lowest=1)[0] is Verdict.OK
+        verdict, said = asked.judge(200, {}, old, lowest=2)
+        assert verdict is Verdict.WRONG
+        assert "gone before it was asked" in said
+        assert asked.judge(200, {}, json.dumps(RIGHT).encode(), lowest=2)[0] is Verdict.OK
+
+    def test_what_follows_from_the_answer_s_own_arrays_must_follow_exactly(self) -> None:
+        def read_both(body: bytes, _: Mapping[str, str]) -> tuple[int, Mapping[str, np.ndarray]]:
+            outputs, doubled = orjson.loads(body)
+            return 1, {"outputs": np.asarray(outputs, np.float32), "doubled": np.asarray(doubled)}
+
+        expected: Mapping[int, Expected] = {
+            1: {"outputs": np.array([1.0], np.float32), "doubled": lambda arrays: 2 * arrays["outputs"].astype(float)}
+        }
+        asked = Question.post("/", b"{}", read=read_both, expected=expected, fields={})
+        assert asked.judge(200, {}, b"[[1.0], [2.0]]")[0] is Verdict.OK
+        own = float(np.float32(1.00001))  # within the tolerance, and so is what follows from it
+        assert asked.judge(200, {}, json.dumps([[own], [2 * own]]).encode())[0] is Verdict.OK
+        verdict, said = asked.judge(200, {}, json.dumps([[own], [2.0]]).encode())
+        assert (verdict, said) == (Verdict.WRONG, "/: version 1 does not answer these doubled")
+
     @pytest.mark.parametrize(
         ("status", "fields", "body", "verdict"),
         [
             (503, {"retry-after": "1"}, PROBLEM, Verdict.REFUSED),
             (429, {"retry-after": "7"}, {"error": "too many"}, Verdict.REFUSED),
-            (504, {}, {"title": "Deadline exceeded"}, Verdict.REFUSED),
+            (504, {}, {"title": "Deadline exceeded"}, Verdict.LATE),
+            (504, {}, {}, Verdict.WRONG),
             (503, {}, PROBLEM, Verdict.WRONG),
             (503, {"retry-after": "0"}, PROBLEM, Verdict.WRONG),
             (503, {"retry-after": "0.5"}, PROBLEM, Verdict.WRONG),
@@ -258,6 +237,43 @@ async def test_load_by_the_clock_waits_for_no_answer() -> None:
         await client.close()
     assert 60 < under_way < 140  # all of about a hundred, though none was answered
     assert client.tally.count(Verdict.LOST) == under_way
+
+
+async def test_the_lowest_version_counts_that_was_left_when_the_question_was_sent() -> None:
+    """An answer that was under way while the version went is right; one that was asked for afterwards is wrong."""
+    asked = question()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = json.dumps({"version": 1, "outputs": [[1.0, 2.0]]}).encode()
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"{}"):
+                asked.lowest = 2
+                writer.write(OK % (len(body), body))
+
+    async with answering(handle) as port:
+        client = Client(port, Tally())
+        for _ in range(2):
+            client.ask(asked, time.monotonic())
+            await client.quiet()
+        await client.close()
+    assert (client.tally.count(Verdict.OK), client.tally.count(Verdict.WRONG)) == (1, 1)
+
+
+async def test_steady_load_lasts_as_long_as_its_block_and_tells_what_has_ended_it() -> None:
+    async with answering(keep_answering(RIGHT)) as port:
+        client = Client(port, Tally())
+        async with steady(client, repeat(question()), rate=1000):
+            await asyncio.sleep(0.05)
+        await client.quiet()
+        asked = len(client.tally)
+        assert asked > 10
+        await asyncio.sleep(0.02)
+        assert len(client.tally) == asked
+        with pytest.raises(RuntimeError):  # of a generator that ends
+            async with steady(client, iter([question()]), rate=1000):
+                await asyncio.sleep(0.05)
+        await client.quiet()
+        await client.close()
 
 
 async def test_saturating_keeps_so_many_under_way() -> None:

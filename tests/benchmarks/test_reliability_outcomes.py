@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks.reliability.__main__ import ROWS, plain
-from benchmarks.reliability.cycles import growth as growth_of_cycles
-from benchmarks.reliability.endurance import Held, Soaked, growth
-from benchmarks.reliability.endurance import outcome as soak_outcome
+from benchmarks.reliability.cycles import growth, span, wait_until_freed
 from benchmarks.reliability.eyes import holders
 from benchmarks.reliability.idle import beside
 from benchmarks.reliability.kills import outcome as kills_outcome
@@ -25,6 +23,7 @@ from benchmarks.reliability.page import page, write
 from benchmarks.reliability.row import Check, Outcome, Row
 from benchmarks.reliability.service import Service, Usage, machine_cpu_seconds
 from benchmarks.reliability.tally import Tally, Verdict
+from service.settings import Settings
 
 
 def tally(*requests: tuple[float, float, Verdict]) -> Tally:
@@ -51,51 +50,30 @@ def test_speed_counts_against_the_rounds_around_it() -> None:
 
 def test_growth_is_that_of_the_worker_that_grew_more() -> None:
     cycles = [[Usage(100 + cycle, 10, 3), Usage(200, 10, 3)] for cycle in range(30)]
-    assert growth_of_cycles(cycles, "memory") == pytest.approx(20)
-    assert growth_of_cycles([workers[::-1] for workers in cycles], "memory") == pytest.approx(20)
-    assert growth_of_cycles(cycles, "files") == 0
+    assert growth(cycles, "memory") == pytest.approx(20)
+    assert growth([workers[::-1] for workers in cycles], "memory") == pytest.approx(20)
+    assert growth(cycles, "files") == 0
 
 
-def held(memory: float) -> Held:
-    return Held(Usage(50, 9, 3), Usage(memory, 20, 4), 6)
+def test_a_single_reading_of_memory_counts_wherever_it_stands() -> None:
+    held = [[Usage(100, 10, 3), Usage(200, 10, 3)] for _ in range(30)]
+    assert span(held) == 0
+    held[15] = [Usage(100, 10, 3), Usage(214, 10, 3)]
+    assert growth(held, "memory") == 0
+    assert span(held) == 14
+    assert span([workers[::-1] for workers in held]) == 14
 
 
-def test_growth_of_a_soak_leaves_the_first_laps_out() -> None:
-    laps = [held(memory) for memory in (10, 100, 110, 120, 130, 140, 150, 160)]
-    assert growth(laps, lambda lap: lap.elder.memory) == 150 - 110
-    assert growth([held(1), held(4)], lambda lap: lap.elder.memory) == 0 + 0
-    assert growth([held(1)], lambda lap: lap.elder.memory) == 0
+def test_memory_is_read_once_every_worker_has_given_back_what_it_had(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("INFO retiring a/1\nINFO a/1 has been freed\nINFO retiring a/1\n")
+    wait_until_freed(log, 1, seconds=0)
+    with pytest.raises(TimeoutError, match="1 versions have been freed, not 2"):
+        wait_until_freed(log, 2, seconds=0)
 
 
 def states(outcome: Outcome) -> dict[str, bool]:
     return {check.what: check.holds for check in outcome.checks}
-
-
-def test_a_soak_misses_by_one_wrong_answer_or_one_surprise() -> None:
-    soaked = Soaked(laps=[held(100)] * 4, bursts=[(10, 20)])
-    soaked.tally.add(15, 1, Verdict.REFUSED)
-    assert all(states(soak_outcome(soaked, minutes=1, tracebacks=0, setting="")).values())
-
-    soaked.tally.add(25, 1, Verdict.REFUSED)
-    soaked.tally.add(25, 1, Verdict.WRONG)
-    soaked.surprises = 1
-    missed = [
-        what for what, holds in states(soak_outcome(soaked, minutes=1, tracebacks=1, setting="")).items() if not holds
-    ]
-    assert missed == [
-        "of these, not under way on a worker that was killed",
-        "wrong answers",
-        "requests refused while there was no overload",
-        "tracebacks in the service's log",
-    ]
-
-
-def test_the_share_that_other_programs_took_is_told_and_excuses_no_refusal() -> None:
-    soaked = Soaked(laps=[held(100)] * 4, others=0.4)
-    soaked.tally.add(25, 1, Verdict.REFUSED)
-    outcome = soak_outcome(soaked, minutes=1, tracebacks=0, setting="")
-    assert states(outcome)["requests refused while there was no overload"] is False
-    assert "other programs 40 % of the machine" in outcome.setting
 
 
 def test_processor_time_counts_for_a_process_and_for_the_machine(tmp_path: Path) -> None:
@@ -106,22 +84,6 @@ def test_processor_time_counts_for_a_process_and_for_the_machine(tmp_path: Path)
         pass
     assert service.cpu_seconds() - own >= 0.08
     assert machine_cpu_seconds() - machine >= 0.08
-
-
-def test_a_soak_that_breaks_off_misses_and_says_when_and_why() -> None:
-    soaked = Soaked(laps=[held(100)], broken="TimeoutError('after 120 s')", seconds=90)
-    outcome = soak_outcome(soaked, minutes=60, tracebacks=0, setting="")
-    assert [what for what, holds in states(outcome).items() if not holds] == ["broken off before its time"]
-    assert "Broken off after 1.5 minutes: TimeoutError('after 120 s')." in outcome.notes
-
-
-def test_what_a_soak_has_found_so_far_is_in_a_line() -> None:
-    soaked = Soaked(laps=[held(100)], endangered=3)
-    soaked.tally.add(25, 1, Verdict.WRONG, "a wrong number")
-    line = soaked.progress(surprises=2)
-    for shown in ("1 laps", "0 ok, 0 refused, 0 lost, 1 wrong", "3 under way at kills, 2 lost besides", "memory=100"):
-        assert shown in line
-    assert line.endswith("1 x wrong: a wrong number")
 
 
 def test_kills_may_lose_what_was_under_way_and_nothing_else() -> None:
@@ -140,20 +102,75 @@ def test_kills_may_lose_what_was_under_way_and_nothing_else() -> None:
     assert outcome([1, 0], 0) == [True, True, True, True]
     assert outcome([0, 0], 0)[0] is False
     assert outcome([1, 0], 1)[1] is False
+    found.add(0, 1, Verdict.LATE)
+    assert outcome([1, 0], 0)[2] is False
+
+
+SETTINGS = Settings(workers=2, max_body_bytes=1, max_bodies_bytes=10**7, max_pending_rows=4096, max_pending_bytes=10**9)
+
+
+def phase(times: float, start: float, *requests: tuple[float, float, Verdict]) -> Phase:
+    return Phase(times, start, start + 10, tally(*requests), (100, 100), 0.1)
+
+
+CALM = phase(0.5, 0, *((i, 0.1, Verdict.OK) for i in range(10)))
+OVER = phase(4, 10, *((10 + i, 0.5, Verdict.OK) for i in range(10)), *((11, 0.1, Verdict.REFUSED),) * 30)
+AFTER = phase(0.5, 20, (21, 1.0, Verdict.REFUSED), *((22 + i, 0.15, Verdict.OK) for i in range(8)))
+
+
+def missed_in(over: Phase, *, calm: Phase = CALM, after: Phase = AFTER) -> list[str]:
+    found = states(overload_outcome([calm, over, after], "", settings=SETTINGS, row_bytes=1000))
+    return [what for what, holds in found.items() if not holds]
 
 
 def test_overload_is_judged_by_goodput_latency_memory_and_recovery() -> None:
-    def phase(times: float, start: float, *requests: tuple[float, float, Verdict]) -> Phase:
-        return Phase(times, start, start + 10, tally(*requests), (100, 100), 0.1)
-
-    calm = phase(0.5, 0, *((i, 0.1, Verdict.OK) for i in range(10)))
-    over = phase(4, 10, *((10 + i, 0.5, Verdict.OK) for i in range(10)), *((11, 0.1, Verdict.REFUSED),) * 30)
-    after = phase(0.5, 20, (21, 1.0, Verdict.REFUSED), *((22 + i, 0.15, Verdict.OK) for i in range(8)))
-    assert all(states(overload_outcome([calm, over, after], "")).values())
+    assert missed_in(OVER) == []
 
     late = phase(4, 10, *((10 + i, 1.5, Verdict.OK) for i in range(10)))._replace(memory=(100, 150))
     slow = phase(0.5, 20, (23, 1.0, Verdict.REFUSED), *((22 + i, 0.9, Verdict.OK) for i in range(8)))
-    assert not any(list(states(overload_outcome([calm, late, slow], "")).values())[:5])
+    assert missed_in(late, after=slow) == [
+        "goodput at 4 times saturation / its peak",
+        "asked for then / peak of goodput",
+        "p99 of what was accepted then",
+        "of what was accepted then, answered within the deadline",
+        "memory, most in the second half of the overload / in the first",
+        "p99 from 2 s after on / before it",
+        "requests not answered from then on",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "missed"), [(0.2, 1), (1.2, 2)])
+def test_requests_that_were_accepted_and_then_run_out_of_time_are_not_within_the_deadline(
+    seconds: float, missed: int
+) -> None:
+    """Whether that is said before their deadline or after it."""
+    over = OVER._replace(tally=Tally.joined([OVER.tally, tally((11, seconds, Verdict.LATE))]))
+    assert (
+        missed_in(over)
+        == [
+            "p99 of what was accepted then",
+            "of what was accepted then, answered within the deadline",
+        ][-missed:]
+    )
+
+
+def test_a_service_that_answers_nothing_reaches_no_goal_of_overload() -> None:
+    nothing = [phase(times, 0, (5, 0.1, Verdict.REFUSED)) for times in (0.5, 4, 0.5)]
+    assert len(missed_in(nothing[1], calm=nothing[0], after=nothing[2])) == 6
+
+
+@pytest.mark.parametrize(("grown", "holds"), [(56, True), (57, False)])
+def test_memory_that_overload_takes_is_bounded_by_what_the_settings_allow(grown: float, holds: bool) -> None:
+    """Twice what large bodies, 10 MB, and waiting rows, 4.096 MB, may have in each of two workers."""
+    found = missed_in(OVER._replace(memory=(100 + grown, 100 + grown)))
+    assert found == ([] if holds else ["memory, most in the overload - most at half load before anything was too much"])
+
+
+def test_rows_that_wait_have_no_more_memory_than_their_bytes_may() -> None:
+    settings = SETTINGS.model_copy(update={"max_pending_bytes": 10**6})
+    checks = overload_outcome([CALM, OVER, AFTER], "", settings=settings, row_bytes=1000).checks
+    (bound,) = [check.bound for check in checks if check.unit == "MB"]
+    assert bound == pytest.approx(44)
 
 
 def outcome_of(measured: float) -> Outcome:

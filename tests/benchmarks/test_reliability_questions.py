@@ -27,7 +27,7 @@ LATE = {"problem": {"title": "Deadline exceeded", "status": 504}}
 
 def stream() -> Question:
     expected = {3: {"scores": np.array([0.5, 0.25], np.float32)}}
-    read = partial(read_lines, main="scores", shape=())
+    read = partial(read_lines, shapes={"scores": ()})
     return Question.post("/", [b"[1]\n[", b"2]\n"], read=read, expected=expected, fields={})
 
 
@@ -67,14 +67,14 @@ def test_any_line_and_the_end_can_be_wrong(lines: list[dict[str, Any]], reason: 
 
 
 def test_a_stream_of_rows_may_be_cut_off_before_the_first() -> None:
-    read = partial(read_lines, main="scores", shape=(4,))
+    read = partial(read_lines, shapes={"scores": (4,)})
     asked = Question.post("/", [], read=read, expected={3: {"scores": np.ones((2, 4), np.float32)}}, fields={})
-    assert asked.judge(200, FIELDS, json.dumps(LATE).encode())[0] is Verdict.REFUSED
+    assert asked.judge(200, FIELDS, json.dumps(LATE).encode())[0] is Verdict.LATE
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_a_stream_whose_time_was_over_is_refused_within_the_answer(count: int) -> None:
-    assert judged(*LINES[:count], LATE) == (Verdict.REFUSED, "Deadline exceeded, within an answer")
+def test_a_stream_whose_time_was_over_is_late_within_the_answer(count: int) -> None:
+    assert judged(*LINES[:count], LATE) == (Verdict.LATE, "Deadline exceeded, within an answer")
 
 
 def test_a_pixel_may_be_rounded_and_no_more() -> None:
