@@ -36,7 +36,6 @@ __all__ = [
     "path_between",
     "range_warning",
     "reconstruct",
-    "reconstruction",
     "sample",
 ]
 
@@ -123,19 +122,9 @@ async def decode(model: LoadedModel, latents: Floats) -> Floats:
 async def reconstruct(model: LoadedModel, inputs: Floats) -> Reconstructed:
     """Reconstructions with their errors, from one forward pass."""
     model.require(Operation.RECONSTRUCT)
-    (outputs,) = await model.run(Method.RECONSTRUCT, inputs, checked=False)
-    with np.errstate(over="ignore", invalid="ignore"):
-        differences = inputs - outputs
-        errors = np.vecdot(differences, differences) / np.float32(model.manifest.input.size)
+    outputs, errors = await model.run(Method.RECONSTRUCT, inputs, checked=False)
     model.check_finite(errors)  # an output that is not finite has no finite error
     return Reconstructed(outputs, errors)
-
-
-async def reconstruction(model: LoadedModel, inputs: Floats) -> Floats:
-    """Reconstructions (n, d) alone."""
-    model.require(Operation.RECONSTRUCT)
-    (outputs,) = await model.run(Method.RECONSTRUCT, inputs)
-    return outputs
 
 
 async def denoise(model: LoadedModel, inputs: Floats) -> Floats:
@@ -249,11 +238,12 @@ def path_between(start: Floats, end: Floats, *, steps: int, method: Interpolatio
     return path
 
 
-def range_warning(model: LoadedModel, inputs: Floats) -> str | None:
-    """A sentence when inputs lie well outside the values that the bundle was trained on, with the likely cause."""
-    spec, statistics = model.manifest.input, model.manifest.statistics
-    low, high = spec.range or (min(statistics.minimum), max(statistics.maximum))
-    lowest, highest = float(inputs.min()), float(inputs.max())
+def range_warning(model: LoadedModel, inputs: Floats, *, extent: tuple[float, float] | None = None) -> str | None:
+    """A sentence when inputs lie well outside the values that the bundle was trained on, with the likely cause.
+    `extent` is the least and the greatest of them, where that is known already."""
+    spec = model.manifest.input
+    low, high = model.trained_range
+    lowest, highest = extent or (float(inputs.min()), float(inputs.max()))
     slack = 1e-3 * (high - low)
     if lowest >= low - slack and highest <= high + slack:
         return None

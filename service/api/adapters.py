@@ -14,7 +14,8 @@ from service import operations
 from service.api import schemas
 from service.api.answers import Answer
 from service.api.media import Media
-from service.api.requests import Call, Width
+from service.api.requests import Call, Form, Width
+from service.codecs.flat_json import Extent
 from service.codecs.images import heat_png_from_maps, png_from_rows
 from service.codecs.rows import RowSpec
 from service.engine.loaded import LoadedModel
@@ -43,8 +44,19 @@ class Adapter(Generic[R]):
     binary: bool = True
     picture: bool = True
 
-    def width(self, model: LoadedModel, max_rows: int) -> Width | None:
-        """The width of `tensor`."""
+    def form(self, model: LoadedModel, *, max_rows: int, max_pixels: int) -> Form[R]:
+        """What bodies and answers are for this bundle."""
+        return Form(
+            schema=self.request,
+            readable=self._readable(model),
+            answerable=self._answerable(model),
+            width=self._width(model, max_rows),
+            fields=partial(self.fields, model, max_rows),
+            spec=model.manifest.input,
+            max_pixels=max_pixels,
+        )
+
+    def _width(self, model: LoadedModel, max_rows: int) -> Width | None:
         if self.tensor is None:
             return None
         size = model.manifest.input.size if self.tensor == "inputs" else model.manifest.latent.size
@@ -55,15 +67,13 @@ class Adapter(Generic[R]):
         rows = len(call.rows[self.tensor]) if self.tensor else getattr(call.parameters, self.rows or "")
         return model.numbers(rows)
 
-    def readable(self, model: LoadedModel) -> tuple[Media, ...]:
-        """The media types that a body may have."""
+    def _readable(self, model: LoadedModel) -> tuple[Media, ...]:
         if not self.binary:
             return (Media.JSON,)
         image = model.manifest.input.image is not None and "inputs" in self.request.model_fields
         return (Media.JSON, Media.NPY, Media.NDJSON, *((Media.PNG, Media.JPEG) if image else ()))
 
-    def answerable(self, model: LoadedModel) -> tuple[Media, ...]:
-        """The media types that an answer may have."""
+    def _answerable(self, model: LoadedModel) -> tuple[Media, ...]:
         image = model.manifest.input.image is not None and self.picture
         heat = self.operation is not Operation.ANOMALY_SCORE or model.manifest.score.additive
         return (Media.JSON, Media.NPY, *((Media.PNG,) if image and heat else ()))
@@ -95,7 +105,7 @@ async def _encode(model: LoadedModel, call: Call[schemas.EncodeRequest], _: int)
     fields: dict[str, object] = {"latents": codes.latents}
     if codes.log_variances is not None:
         fields["log_variances"] = codes.log_variances
-    return Answer(main="latents", fields=fields, warnings=_warnings(model, inputs))
+    return Answer(main="latents", fields=fields, warnings=_warnings(model, inputs, call.extent))
 
 
 async def _decode(model: LoadedModel, call: Call[schemas.DecodeRequest], _: int) -> Answer:
@@ -108,9 +118,9 @@ async def _reconstruct(model: LoadedModel, call: Call[schemas.ReconstructRequest
     found = await operations.reconstruct(model, inputs)
     return Answer(
         main="outputs",
-        fields=found._asdict(),
+        fields={"outputs": found.outputs, "errors": found.errors},
         picture=_picture(model, found.outputs),
-        warnings=_warnings(model, inputs),
+        warnings=_warnings(model, inputs, call.extent),
     )
 
 
@@ -121,7 +131,7 @@ async def _denoise(model: LoadedModel, call: Call[schemas.DenoiseRequest], _: in
         main="outputs",
         fields={"outputs": outputs},
         picture=_picture(model, outputs),
-        warnings=_warnings(model, inputs),
+        warnings=_warnings(model, inputs, call.extent),
     )
 
 
@@ -136,7 +146,7 @@ async def _anomaly_score(model: LoadedModel, call: Call[schemas.AnomalyScoreRequ
     picture = None
     if found.maps is not None and image is not None and ceiling is not None:
         picture = partial(heat_png_from_maps, found.maps, spec=image, ceiling=ceiling)
-    warnings = _warnings(model, inputs)
+    warnings = _warnings(model, inputs, call.extent)
     if asked.alpha is None and found.policy.alpha is not None and found.policy.alpha > operations.DEFAULT_ALPHA:
         warnings.append(
             f"{found.calibration_size} calibration scores cannot resolve the default alpha of "
@@ -261,8 +271,8 @@ def _picture(model: LoadedModel, rows: Floats, *, columns: int | None = None) ->
     return partial(png_from_rows, rows, spec=spec.image, value_range=spec.range, columns=columns)
 
 
-def _warnings(model: LoadedModel, inputs: Floats) -> list[str]:
-    warning = operations.range_warning(model, inputs)
+def _warnings(model: LoadedModel, inputs: Floats, extent: Extent | None = None) -> list[str]:
+    warning = operations.range_warning(model, inputs, extent=extent)
     return [warning] if warning else []
 
 

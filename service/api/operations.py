@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import orjson
 from fastapi import APIRouter, Response
@@ -21,7 +22,7 @@ from service.api.media import Media, answer_media, body_media, is_stream
 from service.api.posted import Posted
 from service.api.problems import problem_responses
 from service.api.request_id import request_id_of
-from service.api.requests import IMAGE_FORMATS, Body, parse
+from service.api.requests import IMAGE_FORMATS, Body, Call, Form, parse
 from service.api.streams import stream
 from service.engine.loaded import LoadedModel
 from service.engine.repository import Repository
@@ -61,19 +62,16 @@ def operations_router(
     """A path for each operation, on a bundle's newest version and on a named one. Streams end once `stopping`."""
     router = APIRouter(prefix="/v1/models/{name}", tags=["operations"], route_class=DirectRoute)
     for adapter in ADAPTERS:
+        responder = Responder(adapter, settings, bodies=bodies, aside=aside, stopping=stopping)
         for versioned in (False, True):
             router.add_api_route(
                 f"{'/versions/{version}' if versioned else ''}/{adapter.operation.path}",
-                _endpoint(
-                    partial(_respond, adapter, settings, bodies, aside, stopping),
-                    adapter,
-                    repository,
-                    versioned=versioned,
-                ),
+                _endpoint(responder.respond, adapter, repository, versioned=versioned),
                 methods=["POST"],
                 operation_id=f"{adapter.operation}{'_version' if versioned else ''}",
                 summary=adapter.summary + (" (by a named version)" if versioned else ""),
                 response_class=Response,
+                response_model=None,
                 responses={200: _answer_schema(adapter), **_problems(adapter)},
                 openapi_extra={
                     "parameters": [PARAMETER, *_query_schema(adapter)],
@@ -90,72 +88,82 @@ def _endpoint(
     *,
     versioned: bool,
 ) -> Callable[..., Awaitable[Response]]:
-    async def newest(request: Posted, name: str) -> Response:
-        return await respond(request, repository.get(name))
+    def newest(request: Posted, name: str) -> Awaitable[Response]:
+        return respond(request, repository.get(name))
 
-    async def named(request: Posted, name: str, version: str) -> Response:
-        return await respond(request, repository.get(name, version))
+    def named(request: Posted, name: str, version: str) -> Awaitable[Response]:
+        return respond(request, repository.get(name, version))
 
     endpoint: Callable[..., Awaitable[Response]] = named if versioned else newest
     endpoint.__doc__ = adapter.request.__doc__
     return endpoint
 
 
-async def _respond(
-    adapter: Adapter[Any],
-    settings: Settings,
-    bodies: Bodies,
-    aside: Aside,
-    stopping: asyncio.Event,
-    request: Posted,
-    model: LoadedModel,
-) -> Response:
-    model.require(adapter.operation)
-    if adapter.binary and is_stream(request.field(b"content-type")):
-        return await stream(adapter, request, model, settings, stopping=stopping)
-    media = answer_media(request.field(b"accept"), possible=adapter.answerable(model))
-    content = await bodies.read(request)
-    body = Body(
-        content,
-        body_media(request.field(b"content-type"), content, readable=partial(adapter.readable, model)),
-        request.query,
-    )
-    read = partial(
-        parse,
-        body,
-        adapter.request,
-        width=adapter.width(model, settings.max_rows),
-        fields=partial(adapter.fields, model, settings.max_rows),
-        spec=model.manifest.input,
-        max_pixels=settings.max_pixels,
-    )
-    timeline = TIMELINE.get()
-    stage = timeline.begin("decode")
-    if body.media in IMAGE_FORMATS and model.manifest.input.size > LARGE_READ_PIXELS:
-        call = await asyncio.to_thread(read)
-    else:
-        call = read() if len(content) <= LARGE_BODY_BYTES else await aside.read(read, len(content))
-    model.tally.decode_seconds.observe(stage.ends())
-    request.scope[SERVED] = model, adapter.operation, max(map(len, call.rows.values()), default=0)
-    if media is Media.PNG and adapter.operation is Operation.ANOMALY_SCORE:
-        call = call._replace(parameters=call.parameters.model_copy(update={"maps": True}))
-    bodies.hold_answer(request, adapter.numbers(model, call))
-    answer = await adapter.carry_out(model, call, settings.max_rows)
-    write = partial(
-        render,
-        answer,
-        media,
-        model=model,
-        request_id=request_id_of(request.scope),
-        decimals=call.parameters.decimals,
-    )
-    stage = timeline.begin("encode")
-    if media is Media.PNG and answer.size > LARGE_DRAWN_PIXELS:
-        response = await asyncio.to_thread(write)
-    else:
-        response = write() if answer.size <= LARGE_ANSWER_NUMBERS else await aside.write(write)
-    model.tally.encode_seconds.observe(stage.ends())
-    return response
+class Responder:
+    """What answers the requests for one operation, on whatever bundle."""
+
+    def __init__(
+        self, adapter: Adapter[Any], settings: Settings, *, bodies: Bodies, aside: Aside, stopping: asyncio.Event
+    ) -> None:
+        self._adapter = adapter
+        self._settings = settings
+        self._bodies = bodies
+        self._aside = aside
+        self._stopping = stopping
+        self._forms: WeakKeyDictionary[LoadedModel, Form[Any]] = WeakKeyDictionary()
+
+    async def respond(self, request: Posted, model: LoadedModel) -> Response:
+        """The answer. Raises what the OpenAPI document lists."""
+        adapter, max_rows = self._adapter, self._settings.max_rows
+        model.require(adapter.operation)
+        if adapter.binary and is_stream(request.field(b"content-type")):
+            return await stream(adapter, request, model, self._settings, stopping=self._stopping)
+        form = self._form(model)
+        media = answer_media(request.field(b"accept"), possible=form.answerable)
+        content = await self._bodies.read(request)
+        declared = body_media(request.field(b"content-type"), content, readable=form.readable)
+        timeline = TIMELINE.get()
+        stage = timeline.begin("decode")
+        call = await self._parsed(Body(content, declared, request.query), form)
+        model.tally.decode_seconds.observe(stage.ends())
+        request.scope[SERVED] = model, adapter.operation, max(map(len, call.rows.values()), default=0)
+        if media is Media.PNG and adapter.operation is Operation.ANOMALY_SCORE:
+            call = call._replace(parameters=call.parameters.model_copy(update={"maps": True}))
+        numbers = adapter.numbers(model, call)
+        self._bodies.hold_answer(request, numbers)
+        answer = await adapter.carry_out(model, call, max_rows)
+        write = partial(
+            render,
+            answer,
+            media,
+            model=model,
+            request_id=request_id_of(request.scope),
+            decimals=call.parameters.decimals,
+        )
+        stage = timeline.begin("encode")
+        if media is Media.PNG and answer.size > LARGE_DRAWN_PIXELS:
+            response = await asyncio.to_thread(write)
+        elif numbers > LARGE_ANSWER_NUMBERS and answer.size > LARGE_ANSWER_NUMBERS:
+            response = await self._aside.write(write)
+        else:
+            response = write()
+        model.tally.encode_seconds.observe(stage.ends())
+        return response
+
+    def _form(self, model: LoadedModel) -> Form[Any]:
+        form = self._forms.get(model)
+        if form is None:
+            settings = self._settings
+            form = self._adapter.form(model, max_rows=settings.max_rows, max_pixels=settings.max_pixels)
+            self._forms[model] = form
+        return form
+
+    async def _parsed(self, body: Body, form: Form[Any]) -> Call[Any]:
+        if body.media in IMAGE_FORMATS and form.spec.size > LARGE_READ_PIXELS:
+            return await asyncio.to_thread(parse, body, form)
+        if len(body.content) > LARGE_BODY_BYTES:
+            return await self._aside.read(partial(parse, body, form), len(body.content))
+        return parse(body, form)
 
 
 def _problems(adapter: Adapter[Any]) -> dict[int | str, dict[str, Any]]:

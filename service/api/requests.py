@@ -11,7 +11,7 @@ from bundle.calibration import Floats
 from bundle.manifest import InputSpec
 from service.api.media import Media
 from service.api.schemas import OperationRequest
-from service.codecs.flat_json import flat_rows
+from service.codecs.flat_json import Extent, flat_rows
 from service.codecs.images import row_from_image
 from service.codecs.lists import rows_from_json
 from service.codecs.npy import rows_from_npy
@@ -19,7 +19,7 @@ from service.codecs.pointers import escape
 from service.codecs.rows import RowSpec
 from service.errors import Fault, InvalidContent, MalformedBody
 
-__all__ = ["IMAGE_FORMATS", "Body", "Call", "Width", "load_json", "parameters_from", "parse", "validate"]
+__all__ = ["IMAGE_FORMATS", "Body", "Call", "Form", "Width", "load_json", "parameters_from", "parse", "validate"]
 
 R = TypeVar("R", bound=OperationRequest)
 M = TypeVar("M", bound=BaseModel)
@@ -38,10 +38,12 @@ class Body(NamedTuple):
 
 
 class Call(NamedTuple, Generic[R]):
-    """A request that can be carried out: its parameters and its tensors by field name, float32 rows."""
+    """A request that can be carried out: its parameters and its tensors by field name, float32 rows. `extent` is the
+    least and the greatest of all values, where that is known already."""
 
     parameters: R
     rows: Mapping[str, Floats]
+    extent: Extent | None = None
 
 
 class Width(NamedTuple):
@@ -52,36 +54,43 @@ class Width(NamedTuple):
     max_rows: int
 
 
-def parse(
-    body: Body,
-    schema: type[R],
-    *,
-    width: Width | None,
-    fields: Callable[[R], Mapping[str, RowSpec]],
-    spec: InputSpec,
-    max_pixels: int,
-) -> Call[R]:
-    """The call that a body makes. `fields` says which tensors the parameters ask for; `width` the same of the only one,
-    where they do not matter.
+class Form(NamedTuple, Generic[R]):
+    """What the body of an operation on a bundle must be. `fields` says which tensors the parameters ask for; `width`
+    the same of the only one, where they do not matter. `readable` are the media types that it may have, and
+    `answerable` those of the answer, the preferred one first."""
+
+    schema: type[R]
+    readable: Sequence[Media]
+    answerable: Sequence[Media]
+    width: Width | None
+    fields: Callable[[R], Mapping[str, RowSpec]]
+    spec: InputSpec
+    max_pixels: int
+
+
+def parse(body: Body, form: Form[R]) -> Call[R]:
+    """The call that a body makes.
 
     Raises MalformedBody, InvalidContent, TooManyRows, TooManyPixels.
     """
+    schema, spec = form.schema, form.spec
     if body.media is Media.JSON:
         if body.query:
             raise InvalidContent(
                 "a JSON body carries all parameters itself",
                 faults=[Fault("move this parameter from the query into the body", f"#/{escape(body.query[0][0])}")],
             )
+        width = form.width
         if width is not None and (
             found := flat_rows(body.content, width.field, size=width.size, max_rows=width.max_rows)
         ):
-            return Call(_parameters(schema, found.others), {width.field: found.rows})
+            return Call(_parameters(schema, found.others), {width.field: found.rows}, found.extent)
         parameters = validate(schema, load_json(body.content), strict=True)
-        tensors = fields(parameters)
+        tensors = form.fields(parameters)
         return Call(parameters, {name: rows_from_json(getattr(parameters, name), tensors[name]) for name in tensors})
 
     parameters = parameters_from(body.query, schema)
-    ((name, row_spec),) = fields(parameters).items()
+    ((name, row_spec),) = form.fields(parameters).items()
     if body.media is Media.NPY:
         return Call(parameters, {name: rows_from_npy(body.content, row_spec)})
     assert spec.image is not None
@@ -91,7 +100,7 @@ def parse(
         image_format=IMAGE_FORMATS[body.media],
         spec=spec.image,
         value_range=spec.range,
-        max_pixels=max_pixels,
+        max_pixels=form.max_pixels,
     )
     return Call(parameters, {name: row})
 

@@ -13,12 +13,14 @@ import simdjson
 
 from bundle.calibration import Floats
 
-__all__ = ["FlatRows", "flat_rows"]
+__all__ = ["Extent", "FlatRows", "flat_rows"]
 
 # A parser keeps the memory that its largest document took, so one for a document above this size is not kept.
 KEPT_BYTES = 2**18
 BRACKET = ord("[")
 SCALARS = {str, int, float, bool, type(None)}
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
+Extent = tuple[float, float]
 
 
 class Parsers(threading.local):
@@ -32,10 +34,12 @@ PARSERS = Parsers()
 
 
 class FlatRows(NamedTuple):
-    """The rows, float32 of shape (n, size), and the other members of the object that they came in."""
+    """The rows, float32 of shape (n, size), the other members of the object that they came in, and the least and the
+    greatest of all values."""
 
     rows: Floats
     others: Mapping[str, object]
+    extent: Extent
 
 
 def flat_rows(content: bytes, field: str, size: int, max_rows: int) -> FlatRows | None:
@@ -64,6 +68,7 @@ def flat_rows(content: bytes, field: str, size: int, max_rows: int) -> FlatRows 
         values = np.frombuffer(tensor.as_buffer(of_type="d"), dtype=np.float64)
     except (ValueError, TypeError, KeyError, RuntimeError):  # what simdjson raises for what is wrong
         return None
-    with np.errstate(over="ignore"):
-        found = values.astype(np.float32).reshape(len(rows), size)
-    return FlatRows(found, others) if np.isfinite(found).all() else None
+    low, high = float(values.min()), float(values.max())
+    if not -MAX_FLOAT32 <= low <= high <= MAX_FLOAT32:
+        return None
+    return FlatRows(values.astype(np.float32).reshape(len(rows), size), others, (low, high))

@@ -19,6 +19,8 @@ from bundle.calibration import Floats
 from bundle.operations import Method
 from service import errors, operations
 from service.api import operations as routes
+from service.api.answers import render
+from service.api.requests import parse
 from tests.service.programs import Program
 from tests.service.serving import ROWS, Served, assert_problem, serving
 
@@ -240,8 +242,8 @@ async def test_large_bodies_and_answers_go_through_a_thread_and_come_out_the_sam
 
     monkeypatch.setattr(routes, "LARGE_BODY_BYTES", 0)
     monkeypatch.setattr(routes, "LARGE_ANSWER_NUMBERS", 0)
-    monkeypatch.setattr(routes, "parse", noting(routes.parse))
-    monkeypatch.setattr(routes, "render", noting(routes.render))
+    monkeypatch.setattr(routes, "parse", noting(parse))
+    monkeypatch.setattr(routes, "render", noting(render))
     there = [(await served.post("tiny/reconstruct", json=body)).json() for body in bodies]
     assert threads == ["reader_0", "writer_0", "reader_0"], "two bodies, one answer"
     for one, other in zip(here, there, strict=True):

@@ -122,7 +122,7 @@ async def run(model: LoadedModel, rows: Floats, asked: Wanted) -> list[Output]:
     names = [name for name, _ in asked.outputs]
     found: dict[str, npt.NDArray[Any]] = {}
     if "reconstruction" in names:
-        found["reconstruction"] = await operations.reconstruction(model, rows)
+        found["reconstruction"] = (await operations.reconstruct(model, rows)).outputs
     if "latent" in names:
         found["latent"] = (await operations.encode(model, rows)).latents
     if "denoised" in names:
