@@ -10,11 +10,17 @@ import yaml
 
 from tests.deploy.shapes import Shape, shape_of
 
-__all__ = ["DASHBOARD", "PROMETHEUS", "ROOT", "Query", "queries", "read", "rules", "with_recorded"]
+__all__ = ["DASHBOARD", "HAPROXY", "PROMETHEUS", "ROOT", "Query", "queries", "read", "rules", "with_recorded"]
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "diabolo.json"
+# Of HAProxy's own exporter, what rules ask for; `make docker-test` looks whether the proxy has it.
+HAPROXY = {
+    "haproxy_frontend_http_responses_total": ("proxy", "code"),
+    "haproxy_server_http_responses_total": ("proxy", "server", "code"),
+}
+HAPROXY_VALUES = {"proxy": {"api", "service"}, "server": {"replica1"}, "code": {"2xx", "5xx"}}
 # What Grafana puts in place of its variables where all is chosen.
 VARIABLES = {"$__rate_interval": "5m", "$model": ".*", "$instance": ".*"}
 
@@ -55,7 +61,10 @@ def with_recorded(scraped: Mapping[str, Shape]) -> Mapping[str, Shape]:
     series = {
         name: {**shape, "job": frozenset({"diabolo"}), "instance": frozenset({"a"})} for name, shape in scraped.items()
     }
-    series["up"] = {"job": frozenset({"diabolo", "prometheus"}), "instance": frozenset({"a"})}
+    for name, labels in HAPROXY.items():
+        of_proxy = {label: frozenset(HAPROXY_VALUES[label]) for label in labels}
+        series[name] = {**of_proxy, "job": frozenset({"proxy"}), "instance": frozenset({"a"})}
+    series["up"] = {"job": frozenset({"diabolo", "prometheus", "proxy"}), "instance": frozenset({"a"})}
     alerts: dict[str, frozenset[str]] = {"alertstate": frozenset({"pending", "firing"})}
     for rule in rules():
         shape = dict(shape_of(rule["expr"], series))

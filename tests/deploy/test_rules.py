@@ -45,6 +45,20 @@ def test_each_replica_is_scraped_itself_on_the_port_that_the_service_has() -> No
     assert (PROMETHEUS / configuration["rule_files"][0]).is_file()
 
 
+def test_the_proxy_tells_prometheus_alone_what_clients_hear() -> None:
+    configuration = read(PROMETHEUS / "prometheus.yml")
+    (job,) = [job for job in configuration["scrape_configs"] if job["job_name"] == "proxy"]
+    (name, port) = job["static_configs"][0]["targets"][0].split(":")
+    proxy = read(ROOT / "docker-compose.yml")["services"][name]
+    published = [address.rpartition(":")[2] for address in proxy["ports"]]
+    assert port not in published
+    sections = re.split(r"\n(?=\w)", (ROOT / "deploy" / "proxy" / "haproxy.cfg").read_text())
+    (exporter,) = [section for section in sections if "prometheus-exporter" in section]
+    assert re.findall(r"^    bind (\S+)", exporter, re.MULTILINE) == [f":{port}"]
+    assert "if { path /metrics }" in exporter
+    assert "inside" in proxy["networks"]
+
+
 def test_the_key_that_prometheus_uses_is_one_of_its_secrets() -> None:
     job = read(PROMETHEUS / "prometheus.yml")["scrape_configs"][0]
     (secret,) = read(ROOT / "docker-compose.yml")["services"]["prometheus"]["secrets"]

@@ -3,10 +3,22 @@
 import json
 import re
 from typing import Any
+from urllib.parse import quote
 
 from tests.docker.engine import Project, docker, fetch, inspect
 
-__all__ = ["addresses", "answered", "firing", "megabytes", "prometheus", "retried", "scraped", "taken", "versions"]
+__all__ = [
+    "addresses",
+    "answered",
+    "firing",
+    "known",
+    "megabytes",
+    "prometheus",
+    "retried",
+    "scraped",
+    "taken",
+    "versions",
+]
 
 
 def megabytes(image: str) -> int:
@@ -32,6 +44,11 @@ def scraped(project: Project) -> set[str]:
         for target in targets
         if target["labels"]["job"] == "diabolo" and target["health"] == "up"
     }
+
+
+def known(project: Project, expression: str) -> bool:
+    """True where Prometheus has something for the expression."""
+    return bool(prometheus(project, f"query?query={quote(expression)}")["result"])
 
 
 def firing(project: Project) -> set[str]:

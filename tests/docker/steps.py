@@ -11,10 +11,21 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from tests.deploy.expressions import rules
+from tests.deploy.expressions import HAPROXY, rules
 from tests.docker import calls, monitoring
 from tests.docker.engine import PROJECT, ROOT, Project, docker, inspect, until, writable, written
-from tests.docker.figures import addresses, answered, firing, megabytes, prometheus, retried, scraped, taken, versions
+from tests.docker.figures import (
+    addresses,
+    answered,
+    firing,
+    known,
+    megabytes,
+    prometheus,
+    retried,
+    scraped,
+    taken,
+    versions,
+)
 from tests.docker.load import Load, questions, under_load
 
 __all__ = ["PROFILES", "STEPS"]
@@ -81,12 +92,16 @@ def operate(project: Project) -> str:
 
 
 def observe(project: Project) -> str:
-    """Prometheus scrapes every replica itself and has loaded every rule."""
+    """Prometheus scrapes every replica itself, and the proxy, and has loaded every rule."""
     project.compose("up", "-d", "--no-recreate", "--scale", f"service={REPLICAS}", "service", "proxy", "prometheus")
     _all_well(project)
     until("Prometheus is well", lambda: project.healthy("prometheus") == 1)
     replicas = {f"{address}:8000" for container in project.containers("service") for address in addresses(container)}
     _, took = until("all replicas are scraped", lambda: scraped(project) == replicas)
+    told = [
+        f'{name}{{job="proxy",' + ",".join(f'{label}!=""' for label in labels) + "}" for name, labels in HAPROXY.items()
+    ]
+    until("the proxy is scraped", lambda: all(known(project, series) for series in told))
     loaded = [rule for group in prometheus(project, "rules")["groups"] for rule in group["rules"]]
     assert len(loaded) == len(list(rules()))
     assert not [rule for rule in loaded if rule["health"] == "err"]
