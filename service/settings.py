@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     )
     workers: int = Field(0, ge=0, description="worker processes; 0: one for a GPU, else one for each core, at most 4")
     heartbeat_seconds: float = Field(
-        30.0, gt=0, description="a worker process whose event loop stands still for so many seconds is replaced"
+        30.0, gt=0, description="of several workers, one whose event loop stands still for so many seconds is replaced"
     )
     poll_seconds: float = Field(2, gt=0, description="how often the folder of bundles is looked at, in seconds")
     state_dir: Path | None = Field(None, description="the folder that keeps pins and unloads; none: they are refused")
