@@ -6,16 +6,14 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
 
-from bundle.errors import BundleError
 from bundle.read import Bundle
 from service.engine.desired import NOTHING, Desired
 from service.engine.folder import Fingerprint, Place, look
 from service.engine.loaded import LoadedModel, Proven
 from service.engine.loader import Loader
 from service.engine.memory import give_back
+from service.engine.refusals import Refusal, Refusals
 from service.engine.retirement import Retirement
 from service.engine.runtimes import OpenRuntime
 from service.engine.view import EMPTY, Key, View
@@ -28,22 +26,9 @@ from service.errors import (
     VersionRefused,
 )
 
-__all__ = ["Refusal", "Repository"]
+__all__ = ["Repository"]
 
 logger = logging.getLogger("diabolo.repository")
-
-
-class Refusal(NamedTuple):
-    """Why a version is not served as it stands in the folder. `fingerprint` tells whether that has changed since."""
-
-    name: str
-    version: int
-    reason: str
-    detail: str
-    fingerprint: Fingerprint
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}"
 
 
 class Repository:
@@ -75,9 +60,7 @@ class Repository:
         self._untidy = False
         self.held = False
         self.wanted = NOTHING
-        self.refused: Mapping[Key, Refusal] = MappingProxyType({})
-        self.refusals: Counter[tuple[str, str]] = Counter()
-        """How often a version was refused, by name and reason."""
+        self._refusals = Refusals()
 
     @property
     def scanned(self) -> bool:
@@ -88,6 +71,16 @@ class Repository:
     def loaded(self) -> Mapping[Key, LoadedModel]:
         """What can be found, by name and version, in order."""
         return self._view.loaded
+
+    @property
+    def refused(self) -> Mapping[Key, Refusal]:
+        """Why versions are not served as they stand in the folder."""
+        return self._refusals.by_key
+
+    @property
+    def refusals(self) -> Counter[tuple[str, str]]:
+        """How often a version was refused, by name and reason."""
+        return self._refusals.counts
 
     @property
     def names(self) -> set[str]:
@@ -181,8 +174,8 @@ class Repository:
             logger.info("serving %s", served)
 
     async def try_out(self, name: str, version: int | None) -> None:
-        """The folder holds this version of `name`, or at least one, and it was proven here; what is found is unchanged,
-        but what was proven need not be loaded again if it is wanted soon.
+        """The folder holds this version of `name`, or at least one, and it was proven here, whatever was refused
+        before; it is found, unless the name is unloaded, and need not be loaded again if it is wanted soon.
 
         Raises UnknownModel, UnknownVersion or VersionRefused; OSError when the folder cannot be listed.
         """
@@ -192,7 +185,7 @@ class Repository:
                 raise self._unknown(name)
             tried = {key: place for key, place in self._places.items() if key[0] == name and version in (None, key[1])}
             for key, place in tried.items():
-                await self._consider(key, place)
+                await self._consider(key, place, again=True)
         if not tried:
             there = ", ".join(str(other) for known, other in self._places if known == name)
             raise UnknownVersion(f"{name} has no version {version}; it has {there}")
@@ -208,29 +201,26 @@ class Repository:
         await self._retirement.close()
         self._loader.close()
 
-    async def _consider(self, key: Key, place: Place) -> None:
-        """The version is loaded, or refused, or both: where a folder was damaged after it was loaded."""
-        refusal = self.refused.get(key)
+    async def _consider(self, key: Key, place: Place, *, again: bool = False) -> None:
+        """The version is loaded, or refused, or both: where a folder was damaged after it was loaded. What is refused
+        and has not changed is not tried `again`, unless that is asked for."""
         if place.fingerprint == self._fingerprints.get(key):
-            self._absolve(key)
+            self._refusals.absolve(key)
             return
-        if refusal is not None and refusal.fingerprint == place.fingerprint:
+        if not again and self._refusals.hold(key, place.fingerprint):
             return
         loaded = self._models.get(key)
         try:
             digest = loaded.digest if loaded else None
             proven = await self._loader.prove(place.path, other_than=digest, beside=self._scanned)
-        except BundleError as error:
-            self._refuse(Refusal(*key, error.reason, str(error), place.fingerprint))
-        except OSError as error:  # the disk's trouble, not the folder's: no fingerprint, so that it is tried again
-            self._refuse(Refusal(*key, "unreadable", error.strerror or "the folder cannot be read", frozenset()))
-        except Exception:  # a runtime may raise anything, and one bundle must not keep the others from being served
-            logger.exception("the program of %s/%d cannot be run", *key)
-            detail = "its program cannot be run here; the log has the cause"
-            self._refuse(Refusal(*key, "runtime-failed", detail, place.fingerprint))
+        except (
+            Exception
+        ) as error:  # a runtime may raise anything, and one bundle must not keep others from being served
+            self._refusals.add(key, error, fingerprint=place.fingerprint, served=key in self._models)
+            self._untidy = True
         else:
             self._fingerprints[key] = place.fingerprint
-            self._absolve(key)
+            self._refusals.absolve(key)
             if proven is not None:
                 self._load(key, proven)
 
@@ -244,23 +234,11 @@ class Repository:
         self._show()
         logger.info("loaded %s in %s on %s in %.2f s", model.label, model.platform, model.device, model.load_seconds)
 
-    def _refuse(self, refusal: Refusal) -> None:
-        key = (refusal.name, refusal.version)
-        if self.refused.get(key) != refusal:
-            self.refusals[refusal.name, refusal.reason] += 1
-            stays = "; what was loaded before is still served" if key in self._models else ""
-            logger.error("refused %s/%d: %s: %s%s", *refusal[:4], stays)
-        self.refused = MappingProxyType({**self.refused, key: refusal})
-
-    def _absolve(self, key: Key) -> None:
-        if key in self.refused:
-            self.refused = MappingProxyType({k: v for k, v in self.refused.items() if k != key})
-
     def _forget(self) -> None:
         """What is not in the folder or not wanted is not found, and retires."""
         kept = {key for key in self._places if not self.wanted.of(key[0]).unloaded}
         gone = [key for key in self._models if key not in kept]
-        self.refused = MappingProxyType({key: refusal for key, refusal in self.refused.items() if key in kept})
+        self._refusals.keep(kept)
         for key in gone:
             self._drop(key)
         self._show()

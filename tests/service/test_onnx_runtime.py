@@ -269,3 +269,15 @@ def test_a_want_of_memory_is_pythons_memory_error(root: Path) -> None:
     runtime = OnnxRuntime(onnx_bundle(root, encode=serialised(graph_of(Method.ENCODE, nodes=nodes))))
     with pytest.raises(MemoryError):
         runtime.run(Method.ENCODE, rows_of(1))
+
+
+@pytest.mark.parametrize("says", ["[ONNXRuntimeError] : 6 : Failed to allocate memory", "std::bad_alloc"])
+def test_a_graph_that_memory_does_not_suffice_to_open_is_not_called_invalid(
+    root: Path, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError(says)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fails)
+    with pytest.raises(MemoryError):
+        OnnxRuntime(onnx_bundle(root))

@@ -236,3 +236,21 @@ def test_cuda_without_memory_is_too_and_its_other_errors_are_not(
     monkeypatch.setattr(runtime, "_program", Raising(error))
     with pytest.raises(found):
         runtime.run(Method.ENCODE, rows_of(1))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_program_that_memory_does_not_suffice_to_open_is_not_called_invalid(
+    root: Path, program: bytes, error: RuntimeError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch.jit, "freeze", fails)
+    with pytest.raises(MemoryError):
+        TorchScriptRuntime(bundle_of(root, program), device=CPU)

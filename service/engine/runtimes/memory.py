@@ -7,6 +7,7 @@ SAYINGS = ("out of memory", "not enough memory", "allocate memory", "ALLOC_FAILE
 
 
 def lacks_memory(error: Exception) -> bool:
-    """True when a forward pass failed for want of memory, of the device or of the machine."""
+    """True when a forward pass, or the opening of a program, failed for want of memory, of the device or of the
+    machine."""
     text = str(error)
     return isinstance(error, MemoryError) or any(saying in text for saying in SAYINGS)

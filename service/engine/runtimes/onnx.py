@@ -25,7 +25,7 @@ NOTHING_LOGGED = 4  # what goes wrong is raised as well
 class OnnxRuntime:
     """A bundle's graphs on the CPU, opened from the bytes that were verified. Raises ProgramForbidden when one has an
     operator that is not of the standard, before onnxruntime reads it; ProgramInvalid when one does not open, or when it
-    wants data from anywhere but weights.bin."""
+    wants data from anywhere but weights.bin; MemoryError where memory does not suffice for it at the moment."""
 
     device = "cpu"
     platform = "onnxruntime_onnx"
@@ -65,6 +65,8 @@ def _open(name: str, graph: bytes, weights: bytes) -> tuple[onnxruntime.Inferenc
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no class in common
+        if lacks_memory(error):
+            raise MemoryError(f"memory does not suffice to open {name}") from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ProgramInvalid(f"{name} cannot be opened by onnxruntime {onnxruntime.__version__}: {reason}") from None
     inputs = session.get_inputs()

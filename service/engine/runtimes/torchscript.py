@@ -36,7 +36,8 @@ def resolve_device(name: str) -> torch.device:
 
 class TorchScriptRuntime:
     """A bundle's `model.pt`, frozen, on one device. Raises ProgramForbidden when it holds what no program of ours does,
-    before torch reads any of it; ProgramInvalid when it does not open or lacks a method."""
+    before torch reads any of it; ProgramInvalid when it does not open or lacks a method; MemoryError where memory does
+    not suffice for it at the moment."""
 
     platform = "pytorch_torchscript"
 
@@ -53,6 +54,8 @@ class TorchScriptRuntime:
                 raise ProgramInvalid(f"{TORCHSCRIPT_FILE} exports no {', '.join(missing)}")
             self._program = torch.jit.freeze(program, preserved_attrs=sorted(bundle.manifest.methods))
         except RuntimeError as error:
+            if lacks_memory(error):
+                raise MemoryError(f"the memory of {device} does not suffice to open {TORCHSCRIPT_FILE}") from error
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ProgramInvalid(
                 f"{TORCHSCRIPT_FILE} cannot be opened by torch {torch.__version__}: {reason}"
