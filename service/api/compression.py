@@ -17,6 +17,8 @@ __all__ = ["Compression", "packing", "preferred_coding"]
 TYPES = {b"application/json", b"application/problem+json", b"application/x-ndjson"}
 # Higher levels take two to eight times as long, for numbers that are a tenth shorter at best.
 LEVEL = 1
+# More than anybody needs, and little enough to be parsed, and kept, on the event loop.
+MOST_FIELD_BYTES = 1024
 # Above this size it takes more than a millisecond and is done off the event loop.
 LARGE_BYTES = 2**17
 
@@ -54,9 +56,14 @@ CODINGS: Mapping[str, Coding] = {
 }
 
 
-@lru_cache(maxsize=256)
 def preferred_coding(accept_encoding: str) -> Coding | None:
-    """The coding that an `Accept-Encoding` field likes best (RFC 9110, section 12.5.3), or None for none."""
+    """The coding that an `Accept-Encoding` field likes best (RFC 9110, section 12.5.3), or None for none; and for a
+    field too long to be read, whose preferences may be disregarded (section 12.1)."""
+    return _preferred(accept_encoding) if len(accept_encoding) <= MOST_FIELD_BYTES else None
+
+
+@lru_cache(maxsize=256)
+def _preferred(accept_encoding: str) -> Coding | None:
     accepted = parse_accept_header(accept_encoding)
     name = max(CODINGS, key=accepted.quality)
     plain = max((quality for coding, quality in accepted if coding.lower() == "identity"), default=0)

@@ -7,7 +7,11 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
+from service.errors import Fault, InvalidContent
+
 __all__ = ["Posted"]
+
+MOST_PARAMETERS = 64
 
 
 class Posted(Request):
@@ -39,9 +43,15 @@ class Posted(Request):
 
     @property
     def query(self) -> Sequence[tuple[str, str]]:
-        """The parameters of the query, in order."""
+        """The parameters of the query, in order. Raises InvalidContent where there are more than any operation has."""
         text: bytes = self.scope["query_string"]
-        return parse_qsl(text.decode("latin-1"), keep_blank_values=True) if text else ()
+        if not text:
+            return ()
+        try:
+            return parse_qsl(text.decode("latin-1"), keep_blank_values=True, max_num_fields=MOST_PARAMETERS)
+        except ValueError:
+            detail = f"the query has more than {MOST_PARAMETERS} parameters"
+            raise InvalidContent(detail, faults=[Fault(detail, "#")]) from None
 
     async def piece(self) -> tuple[bytes, bool]:
         """The next piece of the body, and whether there is more. Raises ClientDisconnect when the client has gone."""
