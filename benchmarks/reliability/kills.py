@@ -25,7 +25,7 @@ __all__ = ["ROW", "kill", "outcome"]
 
 NETWORK, SHARE, FRESH_EVERY = "fashion-vae", 0.5, 10
 SECONDS, EVERY_SECONDS = 120.0, 5.0
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS, AFTER_SECONDS = 5.0, 1.0
 
 
 def measure() -> Outcome:
@@ -51,12 +51,12 @@ async def _measure(service: Service, questions: list[Question]) -> Outcome:
     await load
     await client.quiet()
     await client.close()
-    await asyncio.sleep(1)
+    await asyncio.sleep(AFTER_SECONDS)
     found = outcome(
         tally.between(start, float("inf")),
+        tally,
         endangered=endangered,
         surprises=client.surprises,
-        reasons=tally.shown_reasons(),
         rate=rate,
         supervisor=(before, Usage.of(service.pid)),
     )
@@ -81,16 +81,17 @@ def kill(service: Service, client: Client, pid: int) -> int:
 
 def outcome(
     tally: Tally,
+    whole: Tally,
     *,
     endangered: list[int],
     surprises: int,
-    reasons: str,
     rate: float,
     supervisor: tuple[Usage, Usage],
 ) -> Outcome:
-    """The row. `endangered` are the requests under way at each kill, `surprises` those that were lost besides."""
-    lost = tally.count(Verdict.LOST)
-    other = len(tally) - tally.count(Verdict.OK) - lost
+    """The row, from what became of the requests since the kills began, and of all that were ever asked. `endangered`
+    are those under way at each kill, `surprises` those that were lost besides."""
+    lost = whole.count(Verdict.LOST)
+    other = len(whole) - whole.count(Verdict.OK) - lost
     before, after = supervisor
     return Outcome(
         setting=f"Two workers; SIGKILL for one of the two, chosen at random, every {EVERY_SECONDS:g} s for "
@@ -114,7 +115,7 @@ def outcome(
             ),
         ),
         notes=(
-            f"Not answered: {reasons}.",
+            f"Not answered: {whole.shown_reasons()}.",
             f"The supervisor held {before.memory:.1f} MB before and {after.memory:.1f} MB after.",
         ),
     )

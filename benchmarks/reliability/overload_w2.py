@@ -37,13 +37,14 @@ def measure() -> Outcome:
             for first in range(4)
         ]
         with serving(models, workers=WORKERS) as service:
-            phases = uvloop.run(overload(service, questions))
+            phases, whole = uvloop.run(overload(service, questions))
         log = Log.read(service.log)
     size = len(questions[0].request) // 1000
     found = outcome(
         phases,
-        f"Two workers with default settings; {NETWORK} reconstructs {ROWS_IN_REQUEST} rows a request, as JSON there "
-        f"({size} kB) and back",
+        whole,
+        setting=f"Two workers with default settings; {NETWORK} reconstructs {ROWS_IN_REQUEST} rows a request, as "
+        f"JSON there ({size} kB) and back",
         settings=Settings(workers=WORKERS),
         row_bytes=4 * bundle.manifest.input.size,
     )

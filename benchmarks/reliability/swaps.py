@@ -64,11 +64,11 @@ async def _measure(service: Service, questions: list[Question]) -> Outcome:
     await client.quiet()
     await client.close()
     calm, swapping = (Tally.joined(tally.between(*part) for part in parts) for parts in (before, during))
-    return outcome(calm, swapping, tally.between(start, float("inf")), lasted=lasted, rate=rate, cost=cost)
+    return outcome(calm, swapping, tally, lasted=lasted, rate=rate, cost=cost)
 
 
 def outcome(calm: Tally, swapping: Tally, whole: Tally, *, lasted: list[float], rate: float, cost: float) -> Outcome:
-    """The row, from what became of the requests before and during all swaps, and of all of them."""
+    """The row, from what became of the requests before and during all swaps, and of all that were ever asked."""
     failed = len(whole) - whole.count(Verdict.OK)
     ratio = swapping.percentile_ms(99) / calm.percentile_ms(99)
     return Outcome(

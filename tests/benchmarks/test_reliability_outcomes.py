@@ -88,13 +88,13 @@ def test_processor_time_counts_for_a_process_and_for_the_machine(tmp_path: Path)
 
 def test_kills_may_lose_what_was_under_way_and_nothing_else() -> None:
     usage = Usage(50, 9, 3)
-    found = tally((0, 1, Verdict.LOST), (0, 1, Verdict.OK))
+    found, answered = tally((0, 1, Verdict.LOST), (0, 1, Verdict.OK)), tally((0, 1, Verdict.OK))
 
     def outcome(endangered: list[int], surprises: int) -> list[bool]:
         return list(
             states(
                 kills_outcome(
-                    found, endangered=endangered, surprises=surprises, reasons="", rate=1, supervisor=(usage, usage)
+                    answered, found, endangered=endangered, surprises=surprises, rate=1, supervisor=(usage, usage)
                 )
             ).values()
         )
@@ -118,9 +118,13 @@ OVER = phase(4, 10, *((10 + i, 0.5, Verdict.OK) for i in range(10)), *((11, 0.1,
 AFTER = phase(0.5, 20, (21, 1.0, Verdict.REFUSED), *((22 + i, 0.15, Verdict.OK) for i in range(8)))
 
 
+def overloaded(*phases: Phase, settings: Settings = SETTINGS, before: Tally | None = None) -> Outcome:
+    whole = Tally.joined([before or Tally(), *(phase.tally for phase in phases)])
+    return overload_outcome(phases, whole, setting="", settings=settings, row_bytes=1000)
+
+
 def missed_in(over: Phase, *, calm: Phase = CALM, after: Phase = AFTER) -> list[str]:
-    found = states(overload_outcome([calm, over, after], "", settings=SETTINGS, row_bytes=1000))
-    return [what for what, holds in found.items() if not holds]
+    return [what for what, holds in states(overloaded(calm, over, after)).items() if not holds]
 
 
 def test_overload_is_judged_by_goodput_latency_memory_and_recovery() -> None:
@@ -163,13 +167,18 @@ def test_a_service_that_answers_nothing_reaches_no_goal_of_overload() -> None:
 def test_memory_that_overload_takes_is_bounded_by_what_the_settings_allow(grown: float, holds: bool) -> None:
     """Twice what large bodies, 10 MB, and waiting rows, 4.096 MB, may have in each of two workers."""
     found = missed_in(OVER._replace(memory=(100 + grown, 100 + grown)))
-    assert found == ([] if holds else ["memory, most in the overload - most at half load before anything was too much"])
+    assert found == ([] if holds else ["memory, most at any time - most at half load before anything was too much"])
+
+
+@pytest.mark.parametrize("verdict", [Verdict.LOST, Verdict.WRONG])
+def test_what_is_lost_or_wrong_before_the_first_phase_counts_too(verdict: Verdict) -> None:
+    found = states(overloaded(CALM, OVER, AFTER, before=tally((0, 1, verdict))))
+    assert [what for what, holds in found.items() if not holds] == ["requests lost or wrong at any time"]
 
 
 def test_rows_that_wait_have_no_more_memory_than_their_bytes_may() -> None:
     settings = SETTINGS.model_copy(update={"max_pending_bytes": 10**6})
-    checks = overload_outcome([CALM, OVER, AFTER], "", settings=settings, row_bytes=1000).checks
-    (bound,) = [check.bound for check in checks if check.unit == "MB"]
+    (bound,) = [check.bound for check in overloaded(CALM, OVER, AFTER, settings=settings).checks if check.unit == "MB"]
     assert bound == pytest.approx(44)
 
 
