@@ -185,8 +185,8 @@ class DirectApp(FastAPI):
             connection.when_taken(partial(self._bodies.release, request))
 
     async def _answer(self, target: _Target, scope: Scope, receive: Receive, send: Send) -> None:
-        identity = identify(scope)
         request = Posted(scope, receive)
+        identity = identify(scope, request.fields.get(FIELD))
         try:
             response = await self._response(target, request)
             if response is None:

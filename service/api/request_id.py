@@ -25,7 +25,7 @@ class RequestId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        identity = identify(scope)
+        identity = identify(scope, next((value for name, value in scope["headers"] if name == FIELD), None))
 
         async def send_named(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -35,11 +35,10 @@ class RequestId:
         await self._app(scope, receive, send_named)
 
 
-def identify(scope: Scope) -> bytes:
+def identify(scope: Scope, given: bytes | None) -> bytes:
     """The request's id, which is in its scope from here on: the client's `X-Request-ID` where it is well formed, else a
     new one of 128 random bits."""
-    given = next((value for name, value in scope["headers"] if name == FIELD), b"")
-    identity = given.decode() if ACCEPTED.fullmatch(given) else f"{GENERATOR.getrandbits(128):032x}"
+    identity = given.decode() if given and ACCEPTED.fullmatch(given) else f"{GENERATOR.getrandbits(128):032x}"
     scope["request_id"] = identity
     return identity.encode()
 

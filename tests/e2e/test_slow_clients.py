@@ -50,3 +50,22 @@ def test_a_thousand_slow_clients_end_in_time_and_nobody_waits_for_them(shipped: 
     for number, answer in enumerate(answers):
         assert answer.startswith([b"", b"HTTP/1.1 408 ", b"HTTP/1.1 408 "][number % 3]), answer
         assert bool(answer) == bool(number % 3)
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(shipped: Path, tmp_path: Path) -> None:
+    shutil.copytree(shipped / "fashion-vae", tmp_path / "fashion-vae")
+    body = b'{"count": 4096}'
+    with serving(tmp_path, workers="1", send_seconds="2", log_level="warning") as server:
+        wait_until_ready(server.address)
+        place = urlsplit(server.address)
+        with socket.create_connection((place.hostname, place.port), timeout=30) as client:
+            head = b"POST /v1/models/fashion-vae/sample HTTP/1.1\r\nHost: diabolo\r\nContent-Length: %d\r\n\r\n"
+            client.sendall(head % len(body) + body)
+            eventually(lambda: scraped(server, "diabolo_bodies_held_bytes") > 0)
+            eventually(lambda: scraped(server, "diabolo_bodies_held_bytes") == 0)
+            answer = _answer(client)
+        size = int(answer.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert len(answer) < size, "what the system had taken, and then the end"
+        with httpx.Client() as fast:
+            assert fast.post(f"{server.address}/v1/models/fashion-vae/sample", json={"count": 1}).status_code == 200
