@@ -9,7 +9,7 @@ from typing import NamedTuple
 from service.engine.acknowledgements import Acknowledger, pending
 from service.engine.desired import StateFile, Wish
 from service.engine.repository import Repository
-from service.errors import ModelLoading, NoStateKept, ServiceError, StateUnavailable
+from service.errors import ModelLoading, NoStateKept, ServiceError, StateUnavailable, UnknownModel
 
 __all__ = ["Administration", "Outcome"]
 
@@ -112,18 +112,25 @@ class Administration:
         return await self._in_force(self._state.folder, name, desired.revision)
 
     async def _possible(self, name: str, wish: Wish, *, known: bool) -> None:
-        """Returns when what is wanted of the name can be had here, now."""
+        """Returns when what is wanted of the name can be had here, now. Where the newest version is to answer, that is
+        the newest that the folder holds now, not when it was last looked at: who copies a version there and then loads
+        the name finds it."""
         repository = self._repository
-        if name not in repository.names and wish.pinned is None:
-            if not known:
+        versions = repository.versions(name)
+        if wish.unloaded:
+            if not known and name not in repository.names:
                 repository.get(name)  # says what is wrong
             return
-        if wish.unloaded or any(wish.pinned in (None, version) for version in repository.versions(name)):
+        if wish.pinned in versions:
             return
         try:
             await asyncio.wait_for(repository.try_out(name, wish.pinned), TRY_SECONDS)
+        except UnknownModel:
+            if not known or wish.pinned is not None:
+                raise
         except TimeoutError:
-            raise ModelLoading("other bundles are still being loaded", retry_after=5) from None
+            if not versions or wish.pinned is not None:
+                raise ModelLoading("other bundles are still being loaded", retry_after=5) from None
         except OSError as error:
             raise StateUnavailable(f"the folder of bundles cannot be listed: {error.strerror}") from None
 

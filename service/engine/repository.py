@@ -213,9 +213,7 @@ class Repository:
         try:
             digest = loaded.digest if loaded else None
             proven = await self._loader.prove(place.path, other_than=digest, beside=self._scanned)
-        except (
-            Exception
-        ) as error:  # a runtime may raise anything, and one bundle must not keep others from being served
+        except Exception as error:  # a runtime may raise anything, and one bundle must not keep out the others
             self._refusals.add(key, error, fingerprint=place.fingerprint, served=key in self._models)
             self._untidy = True
         else:
