@@ -13,7 +13,7 @@ from service.api.aside import Aside
 from service.api.bodies import Bodies
 from service.api.deadlines import PARAMETER
 from service.api.direct import DirectRoute
-from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES
+from service.api.limits import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES, LARGE_RAW_BYTES
 from service.api.openapi import json_body
 from service.api.posted import Posted
 from service.api.problems import failure_responses
@@ -29,7 +29,7 @@ from service.api.v2.schemas import (
     ServerMetadata,
     ServerReady,
 )
-from service.api.v2.tensors import message_from, read_message, rows_from
+from service.api.v2.tensors import json_bytes, message_from, read_message, rows_from
 from service.codecs.rows import RowSpec
 from service.engine.loaded import LoadedModel
 from service.engine.repository import Repository
@@ -223,6 +223,12 @@ def _add_model_routes(
     )
 
 
+def _is_large(content: bytes, header_length: str | None) -> bool:
+    """True where the body is too much work for the event loop. Raw tensors are less than JSON of their size."""
+    size = json_bytes(content, header_length)
+    return size > LARGE_BODY_BYTES or len(content) - size > LARGE_RAW_BYTES
+
+
 async def _infer(request: Posted, model: LoadedModel, settings: Settings, *, bodies: Bodies, aside: Aside) -> Response:
     content = await bodies.read(request)
     spec = RowSpec.of_inputs(model.manifest.input, settings.max_rows, pointer="#/inputs/0/data")
@@ -231,13 +237,13 @@ async def _infer(request: Posted, model: LoadedModel, settings: Settings, *, bod
     def parse() -> Any:
         message = read_message(content, header_length=header_length)
         asked = wanted(message.request, model.manifest)
-        return message.request, asked, rows_from(message, spec)
+        rows = rows_from(message, spec)
+        return message.request, asked, rows, range_warning(model, rows)
 
-    # Raw tensors are no work to read; JSON of that size is.
-    large = header_length is None and len(content) > LARGE_BODY_BYTES
+    large = len(content) > LARGE_BODY_BYTES and _is_large(content, header_length)
     timeline = TIMELINE.get()
     stage = timeline.begin("decode")
-    asked_for, asked, rows = await aside.read(parse, len(content)) if large else parse()
+    asked_for, asked, rows, warning = await aside.read(parse, len(content)) if large else parse()
     model.tally.decode_seconds.observe(stage.ends())
     request.scope[SERVED] = model, "infer", len(rows)
     bodies.hold_answer(request, model.numbers(len(rows)))
@@ -248,7 +254,7 @@ async def _infer(request: Posted, model: LoadedModel, settings: Settings, *, bod
     }
     if asked_for.id is not None:
         document["id"] = asked_for.id
-    if (warning := range_warning(model, rows)) is not None:
+    if warning is not None:
         document["parameters"] = {"warning": warning}
     write = partial(message_from, document, outputs)
     numbers = sum(output.values.size for output in outputs if not output.binary)

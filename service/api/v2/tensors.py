@@ -16,7 +16,7 @@ from service.codecs.lists import rows_from_json
 from service.codecs.rows import RowSpec
 from service.errors import Fault, InvalidContent, MalformedBody
 
-__all__ = ["INPUT", "Message", "Output", "message_from", "read_message", "rows_from"]
+__all__ = ["INPUT", "Message", "Output", "json_bytes", "message_from", "read_message", "rows_from"]
 
 INPUT = "input"
 DTYPES = {
@@ -51,6 +51,18 @@ class Output(NamedTuple):
     binary: bool
 
 
+def json_bytes(content: bytes, header_length: str | None) -> int:
+    """How many bytes of the body are JSON: as many as its field says, or all. Raises MalformedBody."""
+    if header_length is None:
+        return len(content)
+    if not header_length.isascii() or not header_length.isdecimal() or len(header_length) > 18:
+        raise MalformedBody("Inference-Header-Content-Length must be the number of bytes of the JSON")
+    length = int(header_length)
+    if length > len(content):
+        raise MalformedBody(f"Inference-Header-Content-Length says {length}, but the body has {len(content)} bytes")
+    return length
+
+
 def read_message(content: bytes, *, header_length: str | None) -> Message:
     """The request in a body whose JSON has `header_length` bytes, as its field says, or is the whole body.
 
@@ -58,11 +70,7 @@ def read_message(content: bytes, *, header_length: str | None) -> Message:
     """
     if header_length is None:
         return Message(_read(content), memoryview(b""))
-    if not header_length.isascii() or not header_length.isdecimal() or len(header_length) > 18:
-        raise MalformedBody("Inference-Header-Content-Length must be the number of bytes of the JSON")
-    length = int(header_length)
-    if length > len(content):
-        raise MalformedBody(f"Inference-Header-Content-Length says {length}, but the body has {len(content)} bytes")
+    length = json_bytes(content, header_length)
     # In front of raw tensors clients send the same JSON again and again.
     read = _read_again if length <= MOST_KEPT_BYTES else _read
     return Message(read(content[:length]), memoryview(content)[length:])
@@ -148,15 +156,15 @@ def _from_bytes(tensor: Tensor, count: int, raw: memoryview, spec: RowSpec) -> F
         )
     if tensor.data is not None:
         raise _invalid("the values are binary data: there can be no `data` too", "data")
-    values = np.frombuffer(raw, dtype)
-    if tensor.datatype == "FP32":
-        rows = values.astype(np.float32).reshape(count, spec.size)
-    else:
+    rows = np.frombuffer(raw, dtype).reshape(count, spec.size)
+    if rows.dtype != np.float32:
         with np.errstate(over="ignore"):
-            rows = values.astype(np.float32).reshape(count, spec.size)
+            rows = rows.astype(np.float32)
+    elif not rows.flags.aligned:  # by where the JSON ends; else they are taken as they are, and cannot be written into
+        rows = rows.copy()
     finite = np.isfinite(rows)
     if not finite.all():
-        row, column = np.argwhere(~finite)[0]
+        row, column = divmod(int(finite.argmin()), spec.size)
         raise _invalid(f"value {column} of row {row} is not a finite float32", "data")
     return rows
 
