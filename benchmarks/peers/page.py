@@ -21,7 +21,10 @@ All serve the same network, `fashion-vae`'s reconstruction of 784 values (784-40
 before they are measured: 64 different rows at once, and one by one with 16 at a time. Load comes from `wrk` with one
 thread on the same cores. Every server has two workers where it has workers, one thread each, and runs with its dynamic
 batching and without; the better of the two counts, cell by cell. How each is set up is in its file in
-`benchmarks/peers/`. *Echo* is the limit: a bare ASGI application on the same HTTP stack, with two workers, that reads
+`benchmarks/peers/`. The service runs the bundle's ONNX, as it does by itself, the others the bundle's TorchScript, for
+which they are made; so does the service in a line of its own below. The service counts its requests (`/metrics`) but
+writes no line for each (`DIABOLO_LOG_LEVEL=warning`), nor do the others. Triton's version is that of nvidia-pytriton,
+whose server has the Python backend alone. *Echo* is the limit: a bare ASGI application on the same HTTP stack, with two workers, that reads
 the same requests and answers with as many bytes as the service.
 
 | cell | a request | connections |
@@ -121,13 +124,20 @@ def _servers(results: dict[str, Any]) -> str:
     lines = [["server", "version", *CELLS, "memory, MiB"]]
     ours = [(duels[cell]["figures"]["ours"], duels[cell]["of_echo"]) if cell in duels else None for cell in CELLS]
     shown = ["-" if cell is None else f"{_figure(cell[0])} {cell[1]:.2f}" for cell in ours]
-    lines.append(["**this service**", results["machine"]["packages"]["diabolo"], *shown, str(results["memory_mib"])])
+    version = results["machine"]["packages"]["diabolo"]
+    lines.append(["**this service**", version, *shown, str(results["memory_mib"])])
+    same = results["by_torchscript"]
+    lines.append(["this service, by TorchScript", version, *_shares(same["cells"]), str(same["memory_mib"])])
     for peer in results["peers"]:
         told = peer["versions"].get(peer["package"], "-")
         cells = [_best(peer, cell) for cell in CELLS]
         memory = [variant["memory_mib"] for variant in peer["variants"] if "memory_mib" in variant]
         lines.append([peer["title"], told, *cells, "-" if not memory else _span(memory)])
     return _table(lines)
+
+
+def _shares(cells: dict[str, Any]) -> list[str]:
+    return [f"{_figure(cells[cell])} {cells[cell]['of_echo']:.2f}" if cell in cells else "-" for cell in CELLS]
 
 
 def _best(peer: dict[str, Any], cell: str) -> str:

@@ -76,6 +76,8 @@ class Comparison:
 def run(peers: Sequence[Peer], pace: Pace, *, stack: ExitStack) -> Result:
     """What docs/performance.json holds. Raises WrongAnswer where the service itself is wrong."""
     comparison = Comparison(stack)
+    with comparison.checked(SERVICE, SETTINGS | {"DIABOLO_RUNTIME": "torchscript"}, WIRES) as contender:
+        by_torchscript = surveyed_cells(comparison, contender, "this service by TorchScript")
     surveyed = [survey(comparison, peer) for peer in peers]
     duels = duel_all(comparison, peers, surveyed, pace)
     return {
@@ -85,6 +87,7 @@ def run(peers: Sequence[Peer], pace: Pace, *, stack: ExitStack) -> Result:
         "runtime": runtime(comparison),
         "memory_mib": round(comparison.service.server.memory_mib()),
         "duels": duels,
+        "by_torchscript": by_torchscript,
         "peers": surveyed,
         "forward": {str(rows): round(forward.rows_per_second(rows)) for rows in forward.ROWS},
         "stages": stages.measure_all(),
@@ -105,18 +108,22 @@ def survey(comparison: Comparison, peer: Peer) -> Result:
         result["variants"].append(entry)
         try:
             with comparison.peer(peer, variant) as contender:
-                for cell in CELLS:
-                    if cell.wire in peer.wires:
-                        echo = {"echo": comparison.echoes[cell]}
-                        compared = between(contender, echo, cell, comparison.rows, SURVEY)
-                        entry["cells"][cell.name] = figures(compared, "") | {"of_echo": compared.ratios["echo"]}
-                        told = compared.figures[""]
-                        print_line(f"{peer.title:30} {variant.name:14} {cell.name:6} {told.requests_per_second:8.0f}")
-                entry["memory_mib"] = round(contender.server.memory_mib())
+                entry |= surveyed_cells(comparison, contender, f"{peer.title:30} {variant.name}")
         except (WrongAnswer, RuntimeError) as reason:
             print_line(f"{peer.title:30} {variant.name:14} refused: {reason}")
             entry["refused"] = str(reason)
     return result
+
+
+def surveyed_cells(comparison: Comparison, contender: Contender, name: str) -> Result:
+    """Its figures in every cell that it can be asked in, each round between two of the echo, and its memory then."""
+    cells = {}
+    for cell in CELLS:
+        if cell.wire in contender.wires:
+            compared = between(contender, {"echo": comparison.echoes[cell]}, cell, comparison.rows, SURVEY)
+            cells[cell.name] = figures(compared, "") | {"of_echo": compared.ratios["echo"]}
+            print_line(f"{name:45} {cell.name:6} {compared.figures[''].requests_per_second:8.0f}")
+    return {"cells": cells, "memory_mib": round(contender.server.memory_mib())}
 
 
 def duel_all(comparison: Comparison, peers: Sequence[Peer], surveyed: list[Result], pace: Pace) -> dict[str, Result]:

@@ -150,6 +150,7 @@ def result() -> dict[str, Any]:
         "forward": {"1": 9000, "16": 50000},
         "stages": {"W1c1": {"onnx": dict.fromkeys(STAGES, 50.0) | {"total": 250.0}}},
         "duels": {"W1c1": duel, "W1c16": duel | {"times_peer": 2.49}},
+        "by_torchscript": measured,
         "peers": [
             names | {"name": "swift", "title": "Swift", "versions": {"swift": "1.2"}, "variants": [single, batches]},
             names | {"name": "gone", "title": "Gone", "versions": {}, "variants": [], "absent": "no wheel"},
@@ -162,6 +163,7 @@ def test_the_page_shows_figures_ratios_and_what_is_missing() -> None:
     duels = [line for line in shown.splitlines() if line.startswith(("| W1c1 |", "| W1c16 |"))]
     assert duels[0].endswith("| 2.51x (goal 2.0x) | 0.50 (goal 0.16) | holds |")
     assert duels[1].endswith("| 2.49x (goal 2.5x) | 0.50 (goal 0.32) | **missed** |")
+    assert "| this service, by TorchScript | 0.1.0 | 1234 (1.2, 2.5) 0.10 | - | - | - | - | 300 |" in shown
     assert "| Swift | 1.2 | 1234 (1.2, 2.5) 0.10, single | - | - | - | - | 300 |" in shown
     assert "| W1c1 | onnx | 50 | 50 | 50 | 50 | 50 | 250 | 20% |" in shown
     assert "| rows/s | 9000 | 50000 |" in shown
