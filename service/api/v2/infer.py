@@ -1,6 +1,7 @@
 """What the outputs of the Open Inference Protocol mean here: each is a part of an operation's answer."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy.typing as npt
@@ -60,12 +61,16 @@ def outputs_of(manifest: Manifest) -> list[TensorMetadata]:
     return [all_of_them[name] for name in _possible(manifest)]
 
 
-def _possible(manifest: Manifest) -> list[str]:
+def _possible(manifest: Manifest) -> tuple[str, ...]:
     """The names of the outputs that a bundle can give."""
-    missing: tuple[str, ...] = () if manifest.score.additive else ("anomaly_map",)
-    missing += () if manifest.calibration is not None else ("p_value", "is_anomaly")
-    operations = manifest.operations
-    return [name for name, operation in OUTPUTS.items() if operation in operations and name not in missing]
+    return _outputs(manifest.operations, additive=manifest.score.additive, calibrated=manifest.calibration is not None)
+
+
+@lru_cache(maxsize=64)
+def _outputs(operations: tuple[Operation, ...], *, additive: bool, calibrated: bool) -> tuple[str, ...]:
+    missing: tuple[str, ...] = () if additive else ("anomaly_map",)
+    missing += () if calibrated else ("p_value", "is_anomaly")
+    return tuple(name for name, operation in OUTPUTS.items() if operation in operations and name not in missing)
 
 
 def wanted(request: InferRequest, manifest: Manifest) -> Wanted:
