@@ -90,6 +90,15 @@ def test_cycles_read_the_log(service: Service, fake: Callable[..., None]) -> Non
     assert missed(cycles.measure()) == FAULTS
 
 
+def test_a_cycle_reads_what_is_held_once_every_worker_has_freed_what_it_had_so_far(
+    service: Service, fake: Callable[..., None]
+) -> None:
+    freed: list[int] = []
+    fake(cycles, administer=ever(None), _infer=soon(None), wait_until_freed=lambda _, times: freed.append(times))
+    held = cycles._cycle(service, [], Tally(), 7)
+    assert (freed, len(held)) == ([7], 1)
+
+
 @pytest.mark.parametrize("row", [overload_w2, overload_forward])
 def test_overload_reads_the_log(row: ModuleType, service: Service, fake: Callable[..., None]) -> None:
     fake(row, question=ever(question()), serving=serving(service), overload=soon(([], Tally())), outcome=ever(NOTHING))
