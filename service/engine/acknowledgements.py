@@ -5,7 +5,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -30,6 +30,10 @@ class Acknowledgement(BaseModel):
     """The revision that it has read; -1 while it has read none."""
     unmet: Mapping[str, str] = Field(default_factory=lambda: MappingProxyType({}))
     """Names that it does not serve as wanted (yet), and why."""
+    looked: bool = True
+    """True where it has gone through the folder of bundles since it has read that revision."""
+    decided: tuple[str, ...] = ()
+    """Names of which a version is pinned, or none is wanted: what is to be served of these depends on no look."""
 
 
 class Acknowledger:
@@ -42,12 +46,16 @@ class Acknowledger:
         self._descriptor: int | None = None
         self._said: Acknowledgement | None = None
 
-    def write(self, revision: int, unmet: Mapping[str, str]) -> None:
-        """Whoever asks learns that this worker has read `revision` and does not serve `unmet` as wanted. Raises OSError
-        where the disk refuses."""
+    def write(
+        self, revision: int, unmet: Mapping[str, str], *, looked: bool = True, decided: Collection[str] = ()
+    ) -> None:
+        """Whoever asks learns that this worker has read `revision` and does not serve `unmet` as wanted, and, for names
+        that are not `decided`, whether it has `looked` at the folder since. Raises OSError where the disk refuses."""
         if self._descriptor is not None and not self._path.exists():  # somebody tidied up
             self.close()
-        now = Acknowledgement(worker=self._worker, revision=revision, unmet=unmet)
+        now = Acknowledgement(
+            worker=self._worker, revision=revision, unmet=unmet, looked=looked, decided=tuple(sorted(decided))
+        )
         if self._descriptor is None:
             self._folder.mkdir(exist_ok=True)
             self._descriptor = claim(self._path, now.model_dump_json().encode())
@@ -91,6 +99,8 @@ def pending(folder: Path, name: str, *, revision: int) -> dict[str, str]:
             waiting[found.worker] = "it has not read this yet"
         elif name in found.unmet:
             waiting[found.worker] = found.unmet[name]
+        elif not found.looked and name not in found.decided:
+            waiting[found.worker] = "it has not looked at the folder since"
     return waiting
 
 

@@ -158,8 +158,9 @@ class Administration:
         repository = self._repository
         # Before the first scan it is not known what there is to be served.
         revision, unmet = (repository.wanted.revision, repository.unmet) if repository.scanned else (-1, {})
+        looked, decided = repository.looked, repository.wanted.models
         try:
-            await asyncio.to_thread(self._acknowledger.write, revision, unmet)
+            await asyncio.to_thread(self._acknowledger.write, revision, unmet, looked=looked, decided=decided)
             self._mute = False
         except OSError as error:
             if not self._mute:

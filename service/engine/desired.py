@@ -118,7 +118,8 @@ class StateFile:
 
     def change(self, name: str, change: Callable[[Wish], Wish]) -> Desired:
         """What is wanted of `name` has been changed and is on disk, at a revision that no worker has seen before;
-        returns what is wanted now. Where nothing changes nothing is written.
+        returns what is wanted now. Where nothing changes nothing is written, unless the newest version is to answer:
+        which one that is, workers find out by a look at the folder, which a new revision makes them take.
 
         Raises StateDamaged, so that what somebody wrote by hand is not lost, and StateUnavailable.
         """
@@ -126,7 +127,7 @@ class StateFile:
             with self._locked():
                 before = self.read()
                 wish = change(before.of(name))
-                if wish == before.of(name):
+                if wish == before.of(name) != NO_WISH:
                     return before
                 # An older file may have been put back by hand: what workers have seen may be newer than what it says.
                 seen = max((found.revision for found in acknowledgements(self.folder)), default=0)

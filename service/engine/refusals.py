@@ -27,6 +27,11 @@ class Refusal(NamedTuple):
     detail: str
     fingerprint: Fingerprint
 
+    @property
+    def passing(self) -> bool:
+        """True where the trouble is this worker's and of the moment: another may serve the version."""
+        return self.fingerprint == PASSING
+
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"
 

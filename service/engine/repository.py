@@ -60,6 +60,8 @@ class Repository:
         self._untidy = False
         self.held = False
         self.wanted = NOTHING
+        self.looked = False
+        """True once the folder has been gone through since that was wanted: what is newest there is known."""
         self._refusals = Refusals()
 
     @property
@@ -140,6 +142,7 @@ class Repository:
         """Pins are in force as far as they can be, and what is unloaded retires; what has to be loaded is on its way,
         if the folder is watched."""
         self.wanted = desired
+        self.looked = False
         self._forget()
         self._due.set()
 
@@ -160,6 +163,7 @@ class Repository:
         """What is loaded is what is in the folder now: new versions are in, removed ones retire, damaged ones are
         refused. Each version appears as soon as it is proven. Raises OSError when the folder cannot be listed."""
         async with self._looking:
+            wanted = self.wanted
             self._places = await asyncio.to_thread(look, self._root)
             for key, place in self._places.items():
                 if not self.wanted.of(key[0]).unloaded:
@@ -168,6 +172,7 @@ class Repository:
             if self._untidy:
                 self._untidy = False
                 await asyncio.to_thread(give_back)
+            self.looked = self.wanted is wanted
         if not self._scanned:
             self._scanned = True
             served = ", ".join(model.label for model in self.answering()) or "no bundle: the folder is empty"
@@ -279,7 +284,12 @@ class Repository:
         if wish.pinned is None:
             if loading is not None:
                 return f"version {loading} is being loaded"
-            return None if answering else "no version of it can be served"
+            if answering is None:
+                return "no version of it can be served"
+            for refusal in self.refused.values():
+                if refusal.passing and refusal.name == name and refusal.version > answering.manifest.version:
+                    return f"version {refusal.version} was refused: {refusal}"
+            return None
         if answering is not None and answering.manifest.version == wish.pinned:
             return None
         key = (name, wish.pinned)

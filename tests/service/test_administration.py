@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bundle.read import Bundle
+from service.engine.acknowledgements import pending
 from service.engine.administration import Administration
 from service.engine.desired import STATE_FILE
 from service.engine.runtimes import Runtime
@@ -82,16 +83,24 @@ async def test_unloading_frees_all_versions_and_loading_brings_the_pinned_one_ba
 
 
 async def test_a_worker_acknowledges_a_load_only_when_it_has_loaded(three: Path) -> None:
-    async with worker(three) as here, worker(three) as other:
-        await here.administration.unload("tiny")
+    async with worker(three, patience=PATIENCE) as here, worker(three) as other:
+
+        def waiting_for(revision: int) -> list[str]:
+            return list(pending(three.parent / "state", "tiny", revision=revision).values())
+
+        unload = asyncio.create_task(here.administration.unload("tiny"))
+        await until(lambda: here.repository.wanted.revision == 1)
         await other.administration.follow()
-        outcome = await here.administration.load("tiny")
-        assert list(outcome.pending.values()) == ["it has not read this yet"]
+        assert (await unload).pending == {}, "that needs no look at the folder"
+        load = asyncio.create_task(here.administration.load("tiny"))
+        await until(lambda: here.repository.wanted.revision == 2)
+        await here.look()
+        assert waiting_for(2) == ["it has not read this yet"]
         await other.administration.follow()
-        outcome = await here.administration.load("tiny")
-        assert list(outcome.pending.values()) == ["version 3 is being loaded"]
+        assert waiting_for(2) == ["version 3 is being loaded"]
+        assert not load.done()
         await other.look()
-        assert (await here.administration.load("tiny")).pending == {}
+        assert (await load).pending == {}
         assert (here.answers(), other.answers()) == (3, 3)
 
 

@@ -71,6 +71,13 @@ def test_what_changes_nothing_is_not_written(state: StateFile) -> None:
     assert (state.folder / STATE_FILE).stat().st_ino == inode
 
 
+def test_to_let_the_newest_answer_is_a_new_revision_each_time_so_that_every_worker_looks_for_it(
+    state: StateFile,
+) -> None:
+    for revision, change in enumerate((Wish.unpin, Wish.load, Wish.unpin), start=1):
+        assert state.change("tiny", change) == state.read() == Desired(revision=revision)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

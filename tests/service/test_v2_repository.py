@@ -21,6 +21,7 @@ from service.errors import (
 )
 from tests.bundle_factory import publish
 from tests.key_files import KEY, write_keys
+from tests.service.programs import PATIENCE
 from tests.service.repositories import truncate
 from tests.service.serving import ROWS, Served, assert_problem, assert_valid, serving
 
@@ -35,8 +36,8 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def kept(three: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    """The app over three versions of a bundle, with a folder of state and no patience with other workers."""
-    monkeypatch.setattr(app_module, "ACKNOWLEDGE_SECONDS", 0)
+    """The app over three versions of a bundle, with a folder of state."""
+    monkeypatch.setattr(app_module, "ACKNOWLEDGE_SECONDS", PATIENCE)
     keys = write_keys(state.parent / "keys.json")
     async with serving(three, state_dir=state, api_keys_file=keys) as served:
         served.client.headers["X-API-Key"] = KEY
@@ -123,7 +124,10 @@ async def test_the_extension_is_advertised_where_it_works(kept: Served, served: 
     assert "model_repository" not in (await served.get("/v2")).json()["extensions"]
 
 
-async def test_a_worker_that_has_not_acknowledged_makes_it_202_and_is_named(kept: Served, state: Path) -> None:
+async def test_a_worker_that_has_not_acknowledged_makes_it_202_and_is_named(
+    kept: Served, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept.app.state.administration, "_patience_seconds", 0)
     other = Acknowledger(state)
     other.write(0, {})
     response = await load(kept, 2)
