@@ -100,8 +100,8 @@ class DrainingServer(uvicorn.Server):
             self._over.set()
 
     def _refuse_what_waits(self) -> None:
-        for model in self._app.state.repository.loaded.values():
-            self._refusing.append(asyncio.create_task(model.batcher.close(0)))
+        for batcher in self._app.state.repository.batchers:
+            self._refusing.append(asyncio.create_task(batcher.close(0)))
 
     def _leave(self) -> None:
         """The event loop, and then Python, would wait for a thread in a forward pass, or one that reads a bundle, for

@@ -4,7 +4,6 @@ It batches what is waiting and never waits for more, so a lone request on an idl
 """
 
 import asyncio
-import contextlib
 import logging
 import math
 import time
@@ -157,17 +156,18 @@ class Batcher:
     async def close(self, deadline: float) -> None:
         """Nothing new is admitted; what waits is answered within `deadline` seconds, the rest fails as Draining.
 
-        May be called again; every call returns when the first has finished.
+        May be called again: the earliest deadline of all calls holds, and they return together.
         """
         if self._closing is None:
-            self._closing = asyncio.create_task(self._drain(deadline))
+            self._closing = asyncio.create_task(self._drain())
+        over = self._loop.call_later(deadline, self._drained.set)
+        self._closing.add_done_callback(lambda _: over.cancel())
         await asyncio.shield(self._closing)
 
-    async def _drain(self, deadline: float) -> None:
+    async def _drain(self) -> None:
         self.queue.wake()
         self._schedule()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._drained.wait(), deadline)
+        await self._drained.wait()
         _fail(self._on_thread, Draining("the service stopped during this request's forward pass"))
         self.queue.fail(Draining("the service stopped before this request's turn came"))
         self._thread.shutdown(wait=False)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bundle.read import Bundle
+from service.engine.batcher import Batcher
 from service.engine.desired import NOTHING, Desired
 from service.engine.folder import Fingerprint, Place, look
 from service.engine.loaded import LoadedModel, Proven
@@ -73,6 +74,11 @@ class Repository:
     def loaded(self) -> Mapping[Key, LoadedModel]:
         """What can be found, by name and version, in order."""
         return self._view.loaded
+
+    @property
+    def batchers(self) -> list[Batcher]:
+        """Of all versions that requests may wait for, those included that retire."""
+        return [*(model.batcher for model in self._models.values()), *self._retirement.batchers]
 
     @property
     def refused(self) -> Mapping[Key, Refusal]:

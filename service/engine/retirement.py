@@ -20,6 +20,8 @@ class Retirement:
     def __init__(self, drain_seconds: float) -> None:
         self._drain_seconds = drain_seconds
         self._leaving: dict[asyncio.Task[None], asyncio.Event] = {}
+        self.batchers: weakref.WeakSet[Batcher] = weakref.WeakSet()
+        """Of those bundles; held by none of this, for they are to be freed."""
 
     def add(self, model: LoadedModel) -> None:
         """The bundle, which nobody finds any more, is closed as soon as no request holds it, or after `drain_seconds`.
@@ -29,6 +31,7 @@ class Retirement:
         # Requests that have found the bundle but are still reading a body have submitted nothing yet: only that they
         # hold it shows that they will.
         weakref.finalize(model, _tell, loop, unheld).atexit = False
+        self.batchers.add(model.batcher)
         task = loop.create_task(self._close(model.label, model.batcher, unheld))
         self._leaving[task] = unheld
         task.add_done_callback(self._leaving.pop)

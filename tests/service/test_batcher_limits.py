@@ -13,7 +13,7 @@ from bundle.operations import Method
 from service.engine.batcher import Batcher
 from service.errors import Draining, InternalError, Overloaded
 from tests.bundle_factory import run
-from tests.service.programs import Program, rows_of
+from tests.service.programs import PATIENCE, Program, rows_of
 
 Answer = asyncio.Task[tuple[Floats, ...]]
 
@@ -250,14 +250,26 @@ async def test_closing_twice_at_once_and_once_more_is_closing_once() -> None:
     program = Program()
     batcher = make_batcher(program)
     first = await blocked(program, batcher)
-    closing = [asyncio.create_task(batcher.close(deadline)) for deadline in (5, 0)]
+    closing = [asyncio.create_task(batcher.close(5)) for _ in range(2)]
     await asyncio.sleep(0)
-    assert not any(task.done() for task in closing), "the first call's deadline holds"
+    assert not any(task.done() for task in closing)
     program.release()
     await asyncio.gather(*closing)
     await batcher.close(5)
     await first
     assert_answered(first, 0)
+
+
+@pytest.mark.parametrize("deadlines", [(PATIENCE, 0), (0, PATIENCE)])
+async def test_of_several_closings_the_earliest_deadline_holds(deadlines: tuple[float, float]) -> None:
+    program = Program()
+    batcher = make_batcher(program)
+    first = await blocked(program, batcher)
+    async with asyncio.timeout(PATIENCE / 2):
+        await asyncio.gather(*(batcher.close(deadline) for deadline in deadlines))
+    with pytest.raises(Draining):
+        await first
+    program.release()
 
 
 async def test_a_caller_that_stops_waiting_for_the_close_does_not_stop_it() -> None:
