@@ -64,6 +64,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._settings = settings
+        self._has_settled = False
         self._signalled_at: float | None = None
         self._refusing: list[asyncio.Task[None]] = []
         self._following: asyncio.Task[None] | None = None
@@ -121,6 +122,10 @@ class DrainingServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second; true ends its main loop."""
         self._attend(counter)
+        if not self._has_settled and self._app.state.repository.scanned:
+            # The runtime has been imported: torch has 150,000 objects. Bundles that retire need no collector.
+            self._has_settled = True
+            gc.freeze()
         if self._signalled_at is not None and time.monotonic() - self._signalled_at >= self._settings.drain_delay:
             self.stop()
         return await super().on_tick(counter)

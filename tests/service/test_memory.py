@@ -3,6 +3,9 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+from tests.bundle_factory import publish
 
 ARENAS = """
 import ctypes, threading
@@ -43,6 +46,35 @@ uvicorn.Server.run = run
 serve(Settings(port=0))
 """
 
+# As torch does, a runtime makes many objects when it is imported, during the first look at the folder.
+SETTLED = """
+import gc, os, signal, sys, threading, time
+from pathlib import Path
+from service.app import create_app
+from service.listening import listen_or_exit
+from service.server import DrainingServer, server_config
+from service.settings import Settings
+from tests.service.programs import FakeRuntime, Program
+
+made = []
+
+def open_runtime(bundle):
+    made.extend([] for _ in range(100_000))
+    return FakeRuntime(Program())
+
+def watch():
+    late = time.monotonic() + 10
+    while not (made and len(gc.get_objects()) < len(made)) and time.monotonic() < late:
+        time.sleep(0.01)
+    print(len(gc.get_objects()))
+    os.kill(os.getpid(), signal.SIGTERM)
+
+settings = Settings(models_dir=Path(sys.argv[1]), port=0, drain_delay=0)
+app = create_app(settings, open_runtime=open_runtime)
+threading.Thread(target=watch, daemon=True).start()
+DrainingServer(server_config(app, settings), app, settings).run(listen_or_exit(settings))
+"""
+
 
 def arenas(**environment: str) -> int:
     """How many a process of the service has four of whose threads have allocated."""
@@ -66,3 +98,10 @@ def test_the_services_threads_share_one_arena_unless_the_environment_chooses_oth
 def test_what_was_made_before_serving_is_not_looked_at_by_the_collector() -> None:
     done = subprocess.run([sys.executable, "-c", FROZEN], capture_output=True, text=True, check=True, timeout=60)
     assert float(done.stdout) < 0.1
+
+
+def test_what_the_first_look_made_is_not_looked_at_either(root: Path) -> None:
+    publish(root)
+    command = [sys.executable, "-c", SETTLED, str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout.splitlines()[-1]) < 20_000
