@@ -121,7 +121,7 @@ def test_every_package_that_exists_was_walked() -> None:
     for package in PACKAGES:
         on_disk = len(list((ROOT / package).rglob("*.py")))
         assert sum(within(module, (package,)) for module in found) == on_disk
-    assert "bundle.errors.BundleError" in set(imports("service.engine.repository", found["service.engine.repository"]))
+    assert "bundle.errors.BundleError" in set(imports("service.engine.refusals", found["service.engine.refusals"]))
 
 
 @pytest.mark.parametrize(
