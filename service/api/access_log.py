@@ -17,7 +17,7 @@ __all__ = ["QUIET", "SERVED", "AccessLog", "Traced", "served_fields"]
 SERVED = "served"
 """Where endpoints leave the bundle, the operation and the number of rows in the scope."""
 TRACE = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
-REFUSED_SECONDS = 1.0
+REFUSED_SECONDS, SLOW_APART_SECONDS = 1.0, 0.1
 QUIET = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 logger = logging.getLogger("diabolo.access")
 
@@ -30,9 +30,9 @@ class Traced(NamedTuple):
 
 
 class AccessLog:
-    """Lines for this share of the requests, and for all that failed by the service's fault or took `slow_seconds`.
-    Refusals for want of room or time come in thousands, when there is time for nothing: one a second is a failure in
-    this sense. Probes come for ever and say nothing while they succeed."""
+    """Lines for this share of the requests, and for all that failed by the service's fault. So are refusals for want of
+    room or time, and what took `slow_seconds`, but those come in thousands when there is time for nothing: of refusals
+    one a second is a line, of slow ones ten. Probes come for ever and say nothing while they succeed."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class AccessLog:
         self._slow_seconds = slow_seconds
         self._draw = draw
         self._clock = clock
-        self._refused_at = -math.inf
+        self._refused_at = self._slow_at = -math.inf
 
     def ended(
         self,
@@ -74,12 +74,17 @@ class AccessLog:
             logger.handle(record)
 
     def _matters(self, status: int, seconds: float) -> bool:
-        if status == 500 or seconds >= self._slow_seconds:
+        if status == 500:
             return True
-        if status < 500 or (now := self._clock()) - self._refused_at < REFUSED_SECONDS:
+        if status > 500:
+            if matters := (now := self._clock()) - self._refused_at >= REFUSED_SECONDS:
+                self._refused_at = now
+            return matters
+        if seconds < self._slow_seconds:
             return False
-        self._refused_at = now
-        return True
+        if matters := (now := self._clock()) - self._slow_at >= SLOW_APART_SECONDS:
+            self._slow_at = now
+        return matters
 
 
 def _fields(scope: Scope, method: str, route: str, status: int, seconds: float) -> dict[str, Any]:

@@ -159,22 +159,23 @@ async def test_failures_are_logged_whatever_the_share(
     assert (line["level"], line["http.response.status_code"]) == ("warning", 500)
 
 
-def test_a_share_of_the_rest_and_all_slow_ones_are_logged(log: io.StringIO) -> None:
-    draws = iter([0.2, 0.3, 0.24])
-    access = AccessLog(share=0.25, slow_seconds=1, draw=draws.__next__)
+def test_a_share_of_the_rest_and_up_to_ten_slow_ones_a_second_are_logged(log: io.StringIO) -> None:
+    draws, clock = iter([0.2, 0.3, 0.3, 0.24]), iter([10.0, 10.09, 10.11])
+    access = AccessLog(share=0.25, slow_seconds=1, draw=draws.__next__, clock=clock.__next__)
     scope: dict[str, Any] = {"headers": []}
-    for seconds in (0.1, 0.2, 1.5, 0.3):
+    for seconds in (0.1, 0.2, 1.5, 1.6, 1.7, 0.3):
         access.ended(scope, "GET", "/", status=200, seconds=seconds)
     assert [(line["duration_s"], line["level"]) for line in requests(log)] == [
         (0.1, "info"),
         (1.5, "warning"),
+        (1.7, "warning"),
         (0.3, "info"),
     ]
 
 
 def test_of_refusals_for_want_of_room_or_time_one_a_second_is_a_warning(log: io.StringIO) -> None:
     clock = iter([10.0, 10.9, 11.0, 11.5])
-    access = AccessLog(share=0, slow_seconds=9, clock=clock.__next__)
+    access = AccessLog(share=0, slow_seconds=0.5, clock=clock.__next__)
     for number, status in enumerate((503, 504, 503, 500, 503), start=1):
         access.ended({"headers": []}, "GET", "/", status=status, seconds=number)
     assert [(line["duration_s"], line["level"]) for line in requests(log)] == [
