@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
     log_format: Literal["text", "json"] = Field("text", description="text to stderr, or JSON, a line each, to stdout")
     log_share: float = Field(
-        1.0, ge=0, le=1, description="the share of requests that are logged; failures always are, refusals and slow ones up to a few a second"
+        1.0, ge=0, le=1, description="the share of requests that are logged; failures always are, some slow ones too"
     )
     log_slow_ms: float = Field(1000.0, gt=0, description="requests that take so many milliseconds are slow")
 
