@@ -8,6 +8,7 @@ over rounds; the framework is what the stages leave over.
 """
 
 import asyncio
+import gc
 import importlib
 import statistics
 import time
@@ -34,6 +35,7 @@ from service.connection import Connection
 from service.engine.runtimes import OpenRuntime, Runtime
 from service.engine.runtimes.selection import runtime_opener
 from service.machine import RuntimeName
+from service.server import GARBAGE_THRESHOLDS
 from service.settings import Settings
 
 __all__ = ["RUNTIMES", "STAGES", "Sink", "measure", "measure_all"]
@@ -129,6 +131,8 @@ async def _measure(runtime: RuntimeName, cell: Cell) -> dict[str, float]:
     async with app.router.lifespan_context(app):
         while not app.state.repository.complete:
             await asyncio.sleep(0.1)
+        gc.freeze()  # as the service does
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
         with ExitStack() as stack:
             for name, stage in TIMED.items():
                 stack.enter_context(_timing(name, stage, spent))

@@ -118,10 +118,10 @@ class Batcher:
         if self._broken or self._closing is not None:
             raise Draining("this bundle takes no new work")
         self.queue.accept(rows)
+        future: asyncio.Future[Outputs] = self._loop.create_future()
         try:
             if len(rows) > self._max_batch_rows:
                 return await self._joined(method, rows, deadline)
-            future: asyncio.Future[Outputs] = self._loop.create_future()
             timeline = TIMELINE.get()
             queued = timeline.begin("queue", self._clock())
             self.queue.entries.append(Entry(method, rows, future, deadline, timeline, queued))
@@ -129,6 +129,7 @@ class Batcher:
             return await future
         finally:
             self.queue.release(rows)
+            del future  # with its error it would be a ring, which holds what was sent until the collector comes
 
     async def _joined(self, method: Method, rows: Floats, deadline: float | None) -> Outputs:
         step = self._max_batch_rows
@@ -140,12 +141,15 @@ class Batcher:
         ]
         self.queue.entries.extend(entries)
         self._schedule()
+        outputs = []
         try:
-            outputs = [await entry.future for entry in entries]
+            for entry in entries:  # a comprehension would have a frame, which keeps the entry
+                outputs.append(await entry.future)
         finally:
             for entry in entries:
                 if not entry.future.cancel() and not entry.future.cancelled():
                     entry.future.exception()  # seen, even where an earlier part has failed already
+            del entry, entries  # as in `submit`
         return tuple(np.concatenate(pieces) for pieces in zip(*outputs, strict=True))
 
     async def room(self, rows: Floats) -> None:
@@ -235,6 +239,8 @@ class Batcher:
             self._deliver(batch, passing.result())
         except Exception as error:  # as above
             self._failed(batch, error)
+        finally:
+            del passing  # as in `submit`
         self._schedule()
 
     def _deliver(self, batch: list[Entry], outputs: Outputs) -> None:
