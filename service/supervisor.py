@@ -19,7 +19,7 @@ from service.announcement import announce
 from service.balancer import Balancer
 from service.channel import DRAIN, READY, open_channel
 from service.listening import STARTUP_FAILURE, listen_or_exit
-from service.machine import may_use_gpu
+from service.machine import may_use_gpu, usable_cores
 from service.monitoring.shared import clear, ended
 from service.monitoring.temporary import temporary_folder
 from service.settings import Settings
@@ -62,16 +62,11 @@ def _metrics_shared(settings: Settings) -> Iterator[Settings]:
 
 def worker_count(settings: Settings) -> int:
     """How many workers the settings mean: one for a GPU, which one process keeps busy and whose memory each would take;
-    else one for each core that this process may use, of which each runs its forward passes on its own."""
+    else one for each core that this process has the time of, and each runs its forward passes on its own."""
     if settings.workers:
         return settings.workers
     gpu = settings.runtime != "onnx" and may_use_gpu(settings.device)
-    return 1 if gpu or sys.platform != "linux" else min(cores(), MOST_WORKERS)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    return 1 if gpu or sys.platform != "linux" else min(usable_cores(), MOST_WORKERS)
 
 
 def next_pause(last: float, *, proven: bool) -> float:
@@ -185,7 +180,7 @@ class Supervisor:
 
     def _environment(self) -> dict[str, str]:
         """This process' own; the cores are divided, unless somebody has said how many threads there are to be."""
-        threads = str(max(1, cores() // self._count))
+        threads = str(max(1, usable_cores() // self._count))
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         return {"OMP_NUM_THREADS": threads} | os.environ | {"PYTHONPATH": path}
 

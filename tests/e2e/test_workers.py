@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from benchmarks.spread import connections_of, descendants
+from service.machine import usable_cores
 from tests.e2e.conftest import DIABOLO, ROOT, Server, serving, wait_until_ready
 from tests.e2e.test_shutdown import hammer
 
@@ -247,7 +248,7 @@ def test_no_worker_outlives_a_killed_supervisor(pair: Server) -> None:
 
 
 def test_cores_are_divided_among_the_workers(pair: Server) -> None:
-    share = max(1, len(os.sched_getaffinity(0)) // 2)
+    share = max(1, usable_cores() // 2)
     for pid in workers(pair):
         assert f"OMP_NUM_THREADS={share}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
 

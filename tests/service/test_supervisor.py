@@ -11,10 +11,11 @@ import pytest
 
 from service import machine, supervisor
 from service.listening import listen
+from service.machine import usable_cores
 from service.settings import Settings
 from service.supervisor import Supervisor, next_pause, worker_count
 
-CORES = len(os.sched_getaffinity(0))
+CORES = usable_cores()
 
 # A worker that knows how many there were before it.
 LIFE = """
