@@ -74,15 +74,20 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
-        if len(data) > MAX_HEAD_BYTES and not self._is_reading_a_body:
+        rest: bytes | memoryview = data
+        while len(rest) > MAX_HEAD_BYTES and not self._is_reading_a_body:
             # Of a head that is too large no more is parsed than has to be: its fields cost more than a body's bytes.
-            self.data_received(data[:MAX_HEAD_BYTES])
-            if not self.transport.is_closing():
-                self.data_received(data[MAX_HEAD_BYTES:])
-            return
+            rest = memoryview(rest)
+            self._feed(rest[:MAX_HEAD_BYTES])
+            if self.transport.is_closing():
+                return
+            rest = rest[MAX_HEAD_BYTES:]
+        self._feed(rest)
+
+    def _feed(self, data: bytes | memoryview) -> None:
         self._piece_bytes = len(data)
         self._since_head_bytes += self._piece_bytes
-        HttpToolsProtocol.data_received(self, data)
+        HttpToolsProtocol.data_received(self, data)  # type: ignore[arg-type]  # its parser takes any buffer
         self._bound_head(self._piece_bytes)
         if self._ends and self.cycle is not None and self.cycle.scope is self.scope:
             self.cycle.keep_alive = False
