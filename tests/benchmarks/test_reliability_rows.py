@@ -86,17 +86,25 @@ def test_swaps_read_the_log(service: Service, fake: Callable[..., None]) -> None
 
 
 def test_cycles_read_the_log(service: Service, fake: Callable[..., None]) -> None:
-    fake(cycles, publish=ever(None), questions_of=ever([]), serving=serving(service), _cycle=ever([USAGE] * 2))
+    fake(cycles, publish=ever(None), questions_of=ever([]), serving=serving(service), _cycle=ever(([USAGE] * 2, True)))
     assert missed(cycles.measure()) == FAULTS
+
+
+def test_a_bundle_that_is_still_held_after_its_cycle_is_a_missed_goal(
+    service: Service, fake: Callable[..., None]
+) -> None:
+    service.log.write_text("")
+    fake(cycles, publish=ever(None), questions_of=ever([]), serving=serving(service), _cycle=ever(([USAGE] * 2, False)))
+    assert missed(cycles.measure()) == ["cycles after which a worker had not freed it 2 s later"]
 
 
 def test_a_cycle_reads_what_is_held_once_every_worker_has_freed_what_it_had_so_far(
     service: Service, fake: Callable[..., None]
 ) -> None:
-    freed: list[int] = []
-    fake(cycles, administer=ever(None), _infer=soon(None), wait_until_freed=lambda _, times: freed.append(times))
-    held = cycles._cycle(service, [], Tally(), 7)
-    assert (freed, len(held)) == ([7], 1)
+    fake(cycles, administer=ever(None), _infer=soon(None), was_freed=lambda _, times: times != 7)
+    for number, freed in ((6, True), (7, False)):
+        held, in_time = cycles._cycle(service, [], Tally(), number)
+        assert (len(held), in_time) == (1, freed)
 
 
 @pytest.mark.parametrize("row", [overload_w2, overload_forward])
