@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from bundle.calibration import Floats
+from bundle.manifest import Manifest
 from bundle.operations import Operation
 from service import operations
 from service.api import schemas
@@ -37,7 +38,7 @@ class Adapter(Generic[R]):
     summary: str
     request: type[R]
     answer: type[BaseModel]
-    fields: Callable[[LoadedModel, int, R], Mapping[str, RowSpec]]
+    fields: Callable[[Manifest, int, R], Mapping[str, RowSpec]]
     carry_out: Callable[[LoadedModel, Call[R], int], Awaitable[Answer]]
     tensor: Literal["inputs", "latents"] | None = None
     rows: Literal["count", "steps"] | None = None
@@ -45,13 +46,13 @@ class Adapter(Generic[R]):
     picture: bool = True
 
     def form(self, model: LoadedModel, *, max_rows: int, max_pixels: int) -> Form[R]:
-        """What bodies and answers are for this bundle."""
+        """What bodies and answers are for this bundle. It outlives the model: nothing of it refers to that."""
         return Form(
             schema=self.request,
             readable=self._readable(model),
             answerable=self._answerable(model),
             width=self._width(model, max_rows),
-            fields=partial(self.fields, model, max_rows),
+            fields=partial(self.fields, model.manifest, max_rows),
             spec=model.manifest.input,
             max_pixels=max_pixels,
         )
@@ -79,24 +80,24 @@ class Adapter(Generic[R]):
         return (Media.JSON, Media.NPY, *((Media.PNG,) if image and heat else ()))
 
 
-def _inputs(model: LoadedModel, max_rows: int, _: schemas.OperationRequest) -> Mapping[str, RowSpec]:
-    return {"inputs": RowSpec.of_inputs(model.manifest.input, max_rows, pointer="#/inputs")}
+def _inputs(manifest: Manifest, max_rows: int, _: schemas.OperationRequest) -> Mapping[str, RowSpec]:
+    return {"inputs": RowSpec.of_inputs(manifest.input, max_rows, pointer="#/inputs")}
 
 
-def _latents(model: LoadedModel, max_rows: int, _: schemas.OperationRequest) -> Mapping[str, RowSpec]:
-    return {"latents": RowSpec(model.manifest.latent.size, max_rows, "#/latents")}
+def _latents(manifest: Manifest, max_rows: int, _: schemas.OperationRequest) -> Mapping[str, RowSpec]:
+    return {"latents": RowSpec(manifest.latent.size, max_rows, "#/latents")}
 
 
-def _nothing(_: LoadedModel, __: int, ___: schemas.OperationRequest) -> Mapping[str, RowSpec]:
+def _nothing(_: Manifest, __: int, ___: schemas.OperationRequest) -> Mapping[str, RowSpec]:
     return {}
 
 
-def _ends(model: LoadedModel, _: int, request: schemas.InterpolateRequest) -> Mapping[str, RowSpec]:
+def _ends(manifest: Manifest, _: int, request: schemas.InterpolateRequest) -> Mapping[str, RowSpec]:
     if request.space == "seeds":
         return {}
     if request.space == "latents":
-        return {name: RowSpec(model.manifest.latent.size, 1, f"#/{name}") for name in ("start", "end")}
-    return {name: RowSpec.of_inputs(model.manifest.input, 1, pointer=f"#/{name}") for name in ("start", "end")}
+        return {name: RowSpec(manifest.latent.size, 1, f"#/{name}") for name in ("start", "end")}
+    return {name: RowSpec.of_inputs(manifest.input, 1, pointer=f"#/{name}") for name in ("start", "end")}
 
 
 async def _encode(model: LoadedModel, call: Call[schemas.EncodeRequest], _: int) -> Answer:

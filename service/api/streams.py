@@ -62,7 +62,7 @@ async def stream(
     timeout_ms = timeout_of(request, otherwise=0)
     ends_at = asyncio.get_running_loop().time() + timeout_ms / 1000 if timeout_ms else None
     parameters = parameters_from(request.query, adapter.request)
-    ((tensor, spec),) = adapter.fields(model, 1, parameters).items()
+    ((tensor, spec),) = adapter.fields(model.manifest, 1, parameters).items()
     row = {"inputs": model.golden.inputs, "latents": model.golden.latents}[tensor][:1]
     trial = TRIAL.set(True)
     try:
