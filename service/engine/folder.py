@@ -16,6 +16,10 @@ class Place(NamedTuple):
     path: Path
     fingerprint: Fingerprint
 
+    def is_as_it_was(self) -> bool:
+        """True unless it has gone, or a file of it has changed, since it was looked at."""
+        return self.path.exists() and _fingerprint(self.path) == self.fingerprint
+
 
 def look(root: Path) -> dict[tuple[str, int], Place]:
     """Every version in the folder, by name and number, in order. Raises OSError when it cannot be listed."""

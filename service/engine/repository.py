@@ -225,8 +225,10 @@ class Repository:
             digest = loaded.digest if loaded else None
             proven = await self._loader.prove(place.path, other_than=digest, beside=self._scanned)
         except Exception as error:  # a runtime may raise anything, and one bundle must not keep out the others
-            self._refusals.add(key, error, fingerprint=place.fingerprint, served=key in self._models)
             self._untidy = True
+            if not again and not place.is_as_it_was():
+                return  # it is being copied, or removed: what it is then, the next look tells
+            self._refusals.add(key, error, fingerprint=place.fingerprint, served=key in self._models)
         else:
             self._fingerprints[key] = place.fingerprint
             self._refusals.absolve(key)

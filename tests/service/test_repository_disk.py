@@ -191,7 +191,7 @@ async def test_what_the_disk_could_not_read_is_tried_again_and_logged_once(
 
 
 @pytest.mark.parametrize("vanishes", ["before it is opened", "between its manifest and its files"])
-async def test_a_folder_that_vanishes_during_a_scan_is_refused_until_the_next_and_then_forgotten(
+async def test_a_folder_that_vanishes_during_a_scan_is_no_refusal(
     root: Path, monkeypatch: pytest.MonkeyPatch, vanishes: str
 ) -> None:
     publish(root, name="stays")
@@ -211,8 +211,7 @@ async def test_a_folder_that_vanishes_during_a_scan_is_refused_until_the_next_an
     monkeypatch.setattr(folder_module, "scan", scan_and_lose)
     monkeypatch.setattr(module, "read_bundle", read_and_lose)
     async with repository_of(root) as repository:
-        assert refusals(repository).keys() == {("goes", 1)}
-        assert refusals(repository)["goes", 1] in {"manifest-missing", "missing-file"}
+        assert refusals(repository) == {}
         assert repository.get("stays").label == "stays/1"
         shutil.rmtree(gone.parent, ignore_errors=True)
         await repository.refresh()
@@ -291,3 +290,21 @@ async def test_closing_drains_every_bundle(root: Path) -> None:
         await repository.close()
         assert repository.answering() == []
         assert not any(model.batcher.alive for model in models)
+
+
+async def test_a_version_that_changes_while_it_is_read_is_not_judged_before_the_next_look(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    going, damaged = publish(root, version=1), publish(root, version=2)
+
+    def opened(bundle: Bundle) -> Runtime:
+        if bundle.manifest.version == 1:
+            shutil.rmtree(going)
+        else:
+            (damaged / "strange.txt").write_text("?")
+        raise RuntimeError("it is not as it was")
+
+    async with repository_of(root, opened) as repository:
+        assert (refusals(repository), caplog.records) == ({}, [])
+        await repository.refresh()
+        assert refusals(repository) == {("tiny", 2): "unknown-file"}
