@@ -193,6 +193,7 @@ def test_a_worker_that_hangs_is_replaced_though_a_bundle_beside_a_good_one_is_re
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(contextlib.closing(connect(server))) for _ in range(2)]
             eventually(lambda: all(map(loaded, clients)))
+        time.sleep(0.5)  # in which the supervisor hears of it, as it does ten times a second
         hung, survivor = workers(server)
         os.kill(hung, signal.SIGSTOP)
         eventually(lambda: len(workers(server)) == 2 and hung not in workers(server))
