@@ -1,5 +1,6 @@
 """Overload by large JSON bodies, which take longer to read and to write than to compute."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from benchmarks.reliability.log import Log
 from benchmarks.reliability.overload import DEADLINE, outcome, overload
 from benchmarks.reliability.question import JSON
 from benchmarks.reliability.questions import question
+from benchmarks.reliability.refusing import refusing
 from benchmarks.reliability.row import Outcome, Row
 from benchmarks.reliability.service import serving
+from benchmarks.reliability.tally import Verdict
 from bundle.operations import Operation
 from service.settings import Settings
 
@@ -39,6 +42,10 @@ def measure() -> Outcome:
         with serving(models, workers=WORKERS) as service:
             phases, whole = uvloop.run(overload(service, questions))
         log = Log.read(service.log)
+        over = phases[-2]
+        seconds = over.end - over.start
+        cost = refusing(models, questions, rate=len(over.tally) / seconds)
+        told = cost.told(refused=over.tally.count(Verdict.REFUSED) / seconds)
     size = len(questions[0].request) // 1000
     found = outcome(
         phases,
@@ -48,7 +55,7 @@ def measure() -> Outcome:
         settings=Settings(workers=WORKERS),
         row_bytes=4 * bundle.manifest.input.size,
     )
-    return log.added_to(found)
+    return log.added_to(dataclasses.replace(found, notes=(*found.notes, told)))
 
 
 ROW = Row(

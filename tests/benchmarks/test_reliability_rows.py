@@ -14,7 +14,9 @@ from benchmarks.reliability import counting, cycles, idle, kills, overload_forwa
 from benchmarks.reliability.bundles import shipped
 from benchmarks.reliability.client import Client
 from benchmarks.reliability.endurance import Soaked
+from benchmarks.reliability.overload import Phase
 from benchmarks.reliability.question import Question
+from benchmarks.reliability.refusing import Refusing
 from benchmarks.reliability.row import Outcome
 from benchmarks.reliability.service import Service, Usage
 from benchmarks.reliability.tally import Tally
@@ -109,10 +111,23 @@ def test_a_cycle_reads_what_is_held_once_every_worker_has_freed_what_it_had_so_f
 
 @pytest.mark.parametrize("row", [overload_w2, overload_forward])
 def test_overload_reads_the_log(row: ModuleType, service: Service, fake: Callable[..., None]) -> None:
-    fake(row, question=ever(question()), serving=serving(service), overload=soon(([], Tally())), outcome=ever(NOTHING))
+    phases = [Phase(1, 0, 1, Tally(), (0, 0), 0)] * 3
+    fake(row, question=ever(question()), serving=serving(service), outcome=ever(NOTHING))
+    fake(row, overload=soon((phases, Tally())))
     if row is overload_forward:
         fake(row, publish_busy=ever(shipped("fashion-linear")))
+    else:
+        fake(row, refusing=ever(Refusing(0, 0)))
     assert missed(row.measure()) == FAULTS
+
+
+def test_what_refusals_cost_is_told_as_a_share_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    told = Refusing(service=300e-6, client=100e-6).told(refused=1000)
+    assert "300 microseconds" in told
+    assert told.endswith(
+        "The 1000 a second of four times saturation take 20 % of the machine, which leaves 80 % for what is answered."
+    )
 
 
 def test_idle_connections_read_the_log(service: Service, fake: Callable[..., None]) -> None:
