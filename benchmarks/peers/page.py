@@ -38,20 +38,28 @@ FINDINGS = """## What was tried, and what is left
 
 Kept: the answer of a hot route passes no middleware and no dependency solver; numbers are read by simdjson and never
 become Python objects; the batcher takes turns by callbacks. Together these took one row's request from 530 to 354
-microseconds; metrics, keys, deadlines, the bounds of bodies and each request's timeline have since taken some of these
-back, and have to be there. Brackets of large bodies are counted by numpy (64 rows read in 865 instead of 925
-microseconds, one measurement on a busy machine).
+microseconds; metrics, keys, deadlines, the bounds of bodies and each request's timeline took some of these back, and
+have to be there. Then, by the table above, before and after: errors and contiguity are worked out once for a batch,
+what a body may be once for a bundle, the extent of the rows by their parser (64 connections: 145 to 123 microseconds),
+and the garbage collector comes seldom, which it may since failed requests leave it nothing (123 to 100). Brackets of
+large bodies are counted by numpy (64 rows read in 865 instead of 925 microseconds, one measurement on a busy machine).
 
-Not kept: a batch put together in a buffer that is used again (16 rows: 3.7 microseconds instead of 4.0; 64 rows: 14.4
-instead of 14.0) and rows read into one (64 rows: 11.0 instead of 11.2), measured on a busy machine; an arena for each
-graph, which took 570 MB instead of 210 and was no faster. Not tried: compiled programs, passes on reduced precision,
-an HTTP server other than uvicorn.
+Not kept: answers written past uvicorn's `send` in one piece (3 microseconds of 123, for twenty lines in the protocol);
+a batch put together in a buffer that is used again (16 rows: 3.7 microseconds instead of 4.0; 64 rows: 14.4 instead of
+14.0) and rows read into one (64 rows: 11.0 instead of 11.2), measured on a busy machine; an arena for each graph, which
+took 570 MB instead of 210 and was no faster; `torch.jit.optimize_for_inference`, by which dense networks take 630 to
+780 microseconds for 64 rows instead of 780 to 890 and the convolutional one 401 for one row instead of 312 (where ONNX
+is there, it runs). Not tried: compiled programs, passes on reduced precision, an HTTP server other than uvicorn. No GPU
+was at hand: pinned memory, CUDA graphs and lower precisions are neither built nor measured.
 
-What is left of one row with ONNX: the forward pass reads 2.6 MB of weights at 20 GB/s, simdjson and orjson take 47 to
-73 microseconds for 784 numbers, and uvicorn's protocol costs what it costs the echo. Of 64 rows with ONNX, reading
-takes 31 %, printing 29 % and the forward pass 20 %. Where several share a pass, the framework is two fifths or more
+What is left of one row with ONNX: the forward pass reads 2.6 MB of weights at 20 GB/s, simdjson and orjson take 41 to
+74 microseconds for 784 numbers, and uvicorn's protocol costs what it costs the echo. Of 64 rows with ONNX, reading
+takes 29 %, printing 31 % and the forward pass 20 %. Where several share a pass, the framework is about a third to a half
 of what a request costs; a sampling profile shows no single call in it that takes more than a few microseconds. The
-load generator runs on the same cores and is part of every figure.
+load generator and the kernel's sockets run on the same cores and are part of every figure: at 16 connections two cores
+spend 233 microseconds on each request, of which 143 are in the table. For 2.5 times the best peer these 143 would have
+to be 108, where all but the framework take 91; for 1.7 times with tensors, 82 of 66; for twice with 64 rows, 2,820 of
+2,920.
 """
 
 
