@@ -48,18 +48,18 @@ Not kept: answers written past uvicorn's `send` in one piece (3 microseconds of 
 a batch put together in a buffer that is used again (16 rows: 3.7 microseconds instead of 4.0; 64 rows: 14.4 instead of
 14.0) and rows read into one (64 rows: 11.0 instead of 11.2), measured on a busy machine; an arena for each graph, which
 took 570 MB instead of 210 and was no faster; `torch.jit.optimize_for_inference`, by which dense networks take 630 to
-780 microseconds for 64 rows instead of 780 to 890 and the convolutional one 401 for one row instead of 312 (where ONNX
+750 microseconds for 64 rows instead of 780 to 890 and the convolutional one 401 for one row instead of 312 (where ONNX
 is there, it runs). Not tried: compiled programs, passes on reduced precision, an HTTP server other than uvicorn. No GPU
 was at hand: pinned memory, CUDA graphs and lower precisions are neither built nor measured.
 
 What is left of one row with ONNX: the forward pass reads 2.6 MB of weights at 20 GB/s, simdjson and orjson take 41 to
 74 microseconds for 784 numbers, and uvicorn's protocol costs what it costs the echo. Of 64 rows with ONNX, reading
-takes 29 %, printing 31 % and the forward pass 20 %. Where several share a pass, the framework is about a third to a half
-of what a request costs; a sampling profile shows no single call in it that takes more than a few microseconds. The
-load generator and the kernel's sockets run on the same cores and are part of every figure: at 16 connections two cores
-spend 233 microseconds on each request, of which 143 are in the table. For 2.5 times the best peer these 143 would have
-to be 108, where all but the framework take 91; for 1.7 times with tensors, 82 of 66; for twice with 64 rows, 2,820 of
-2,920.
+takes 29 %, printing 31 % and the forward pass 20 %. Where several share a pass, the framework is a third to a half of
+what a request costs; cProfile shows no single call in it that takes more than a few microseconds. The load generator
+and the kernel's sockets run on the same cores and are part of every figure: at 16 connections two cores spend 233
+microseconds on each request, of which 143 are in the table. For 2.5 times the best peer these 143 would have to be 108,
+where all but the framework take 91; for 1.7 times with tensors 82, where they take 66; for twice with 64 rows 2,820,
+where they take 2,920.
 """
 
 
