@@ -124,8 +124,9 @@ def provoke(project: Project) -> str:
 
 
 def scale(project: Project) -> str:
-    """Replicas that come while the proxy runs get their share, and those that go lose nothing and refuse nobody."""
-    with _unnoticed(project, "fashion-vae") as load:
+    """Replicas that come while the proxy runs get their share, and those that go lose nothing. One that comes may be
+    asked before the proxy has had its first look at it, and then refuses while it loads: that is counted."""
+    with _asked(project, "fashion-vae") as load:
         project.compose("up", "-d", "--no-recreate", "--scale", "service=1", "service", "proxy")
         until("one is left", lambda: len(project.containers("service")) == 1)
         project.compose("up", "-d", "--no-recreate", "--scale", f"service={REPLICAS}", "service", "proxy")
