@@ -39,10 +39,11 @@ FINDINGS = """## What was tried, and what is left
 Kept: the answer of a hot route passes no middleware and no dependency solver; numbers are read by simdjson and never
 become Python objects; the batcher takes turns by callbacks. Together these took one row's request from 530 to 354
 microseconds; metrics, keys, deadlines, the bounds of bodies and each request's timeline took some of these back, and
-have to be there. Then, by the table above, before and after: errors and contiguity are worked out once for a batch,
-what a body may be once for a bundle, the extent of the rows by their parser (64 connections: 145 to 123 microseconds),
-and the garbage collector comes seldom, which it may since failed requests leave it nothing (123 to 100). Brackets of
-large bodies are counted by numpy (64 rows read in 865 instead of 925 microseconds, one measurement on a busy machine).
+have to be there. Then errors and contiguity were worked out once for a batch, what a body may be once for a bundle, and
+the extent of the rows by their parser: 123 microseconds instead of 145 at 64 connections, in turns with the earlier
+code, beside other programs. With a garbage collector that comes seldom as well, which it may since failed requests leave it
+nothing, 101 instead of 131, in turns on another occasion; the table above is of a third. Brackets of large bodies are
+counted by numpy (64 rows read in 865 instead of 925 microseconds, one measurement on a busy machine).
 
 Not kept: answers written past uvicorn's `send` in one piece (3 microseconds of 123, for twenty lines in the protocol);
 a batch put together in a buffer that is used again (16 rows: 3.7 microseconds instead of 4.0; 64 rows: 14.4 instead of
