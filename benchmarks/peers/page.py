@@ -41,9 +41,9 @@ become Python objects; the batcher takes turns by callbacks. Together these took
 microseconds; metrics, keys, deadlines, the bounds of bodies and each request's timeline took some of these back, and
 have to be there. Then errors and contiguity were worked out once for a batch, what a body may be once for a bundle, and
 the extent of the rows by their parser: 123 microseconds instead of 145 at 64 connections, in turns with the earlier
-code, beside other programs. With a garbage collector that comes seldom as well, which it may since failed requests leave it
-nothing, 101 instead of 131, in turns on another occasion; the table above is of a third. Brackets of large bodies are
-counted by numpy (64 rows read in 865 instead of 925 microseconds, one measurement on a busy machine).
+code, beside other programs. With a garbage collector that comes seldom as well, which it may since failed requests
+leave it nothing, 101 instead of 131, in turns on another occasion; the table above is of a third. Brackets of large
+bodies are counted by numpy (64 rows read in 865 instead of 925 microseconds, one measurement on a busy machine).
 
 Not kept: answers written past uvicorn's `send` in one piece (3 microseconds of 123, for twenty lines in the protocol);
 a batch put together in a buffer that is used again (16 rows: 3.7 microseconds instead of 4.0; 64 rows: 14.4 instead of
